@@ -16,6 +16,8 @@ from agent.errors import AgentError, Exit, of_a_bug
 
 DEBUG_VARIABLE = "NYDUS_AGENT_DEBUG"
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_PACKAGES = {"google": "python3-protobuf", "grpc": "python3-grpcio"}
+"""The Debian package of a Python module, where its name is not python3-MODULE."""
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
@@ -41,6 +43,11 @@ def main(
         return INTERRUPTED
     except BrokenPipeError:
         return _reader_gone(out)
+    except ImportError as error:
+        form = Format.JSON if _asks_for_json(argv) else Format.TEXT
+        _tell(Console(out, err, form), _incomplete(error))
+        code = int(Exit.FAILED)
+        _flush(out, code)
     except Exception as error:  # noqa: BLE001 - a bug must still end in a message
         form = Format.JSON if _asks_for_json(argv) else Format.TEXT
         code = _bug(Console(out, err, form), error, environment)
@@ -112,6 +119,16 @@ def _tell(console: Console, error: AgentError) -> None:
     except OSError:
         Console(console.out, console.err).error(error)
         _drop(console.out)
+
+
+def _incomplete(error: ImportError) -> AgentError:
+    """A Python module is not there, or not whole: a package is missing, and that is no bug of ours."""
+    top = (error.name or "").partition(".")[0]
+    package = "nydus-node-agent" if top in ("", "agent") else _PACKAGES.get(top, f"python3-{top}")
+    again = "--reinstall " if package == "nydus-node-agent" else ""
+    return AgentError(
+        "NNA1005", "the installation is incomplete", cause=str(error), try_=f"apt install {again}{package}"
+    )
 
 
 def _bug(console: Console, error: Exception, environment: Mapping[str, str]) -> int:

@@ -8,7 +8,7 @@ import argparse
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from agent import COMMAND, __version__, paths
 from agent.commands.context import Context, Verb, sentence
@@ -19,31 +19,41 @@ DESCRIPTION = (
     "Lazy image starts through Dragonfly on a containerd node, with a proved way back to the origin."
 )
 
+SET_UP, OBSERVE, OPERATE, IMAGES, INTERNAL = "set up", "observe", "operate", "images", ""
+GROUPS = (SET_UP, OBSERVE, OPERATE, IMAGES)
+"""Help shows the verbs for people in these groups. INTERNAL verbs are run by units and maintainer scripts:
+they work, and neither help nor completion nor the manual names them.
+"""
+
 VERBS = (
-    Verb("check"),
-    Verb("plan"),
-    Verb("apply"),
-    Verb("confirm"),
-    Verb("rollback"),
-    Verb("history"),
-    Verb("status"),
-    Verb("why"),
-    Verb("doctor"),
-    Verb("repair"),
-    Verb("route"),
-    Verb("drill"),
-    Verb("bench"),
-    Verb("programs"),
-    Verb("convert"),
-    Verb("dragonfly"),
-    Verb("version"),
-    Verb("daemon", internal=True),
-    Verb("inspect", internal=True),
-    Verb("recover", internal=True),
-    Verb("remove", internal=True),
-    Verb("due", internal=True),
-    Verb("after-dpkg", internal=True),
+    Verb("check", SET_UP),
+    Verb("plan", SET_UP),
+    Verb("apply", SET_UP),
+    Verb("confirm", SET_UP),
+    Verb("rollback", SET_UP),
+    Verb("repair", SET_UP),
+    Verb("remove", SET_UP),
+    Verb("generations", SET_UP),
+    Verb("status", OBSERVE),
+    Verb("doctor", OBSERVE),
+    Verb("events", OBSERVE),
+    Verb("version", OBSERVE),
+    Verb("route", OPERATE),
+    Verb("drill", OPERATE),
+    Verb("dragonfly", OPERATE),
+    Verb("completion", OPERATE),
+    Verb("programs", IMAGES),
+    Verb("convert", IMAGES),
+    Verb("bench", IMAGES),
+    Verb("daemon", INTERNAL),
+    Verb("inspect", INTERNAL),
+    Verb("recover", INTERNAL),
+    Verb("due", INTERNAL),
+    Verb("after-dpkg", INTERNAL),
 )
+HELP = "help"
+"""The verb that is no module: `help VERB` is `VERB --help`."""
+_HELP_OPTIONS = ("-h", "--help")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,23 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UsageError (NNA1002)."""
         raise UsageError("NNA1002", message, seen=(self.format_usage().strip(),), try_=f"{self.prog} --help")
+
+
+class VerbParser(Parser):
+    """Refuses what it does not know itself, so that the usage shown is that of the verb or its action."""
+
+    def parse_known_args(  # type: ignore[override] # typeshed has overloads for other namespaces
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Raises UsageError."""
+        read, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            known = [option for action in (*self._actions, *common()._actions)
+                     for option in action.option_strings]  # fmt: skip
+            near = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return read, unknown
 
 
 def common() -> Parser:
@@ -95,19 +122,19 @@ def options(argv: Sequence[str]) -> Options:
 
 def public_verbs() -> tuple[Verb, ...]:
     """The verbs for people."""
-    return tuple(verb for verb in VERBS if not verb.internal)
+    return tuple(verb for verb in VERBS if verb.group != INTERNAL)
 
 
 def build_parser(verbs: Sequence[Verb]) -> Parser:
     """The parser of these verbs; imports their modules."""
-    shared = common()
-    parser = Parser(prog=COMMAND, description=DESCRIPTION, parents=[shared], allow_abbrev=False)
+    shared = cast("VerbParser", common())  # argparse wants parents of one class, for no reason
+    parser = VerbParser(prog=COMMAND, description=DESCRIPTION, parents=[shared], allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"{COMMAND} {__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
     for verb in verbs:
         module = verb.load()
         about = sentence(module)
-        if verb.internal:  # without `help` it is not listed
+        if verb.group == INTERNAL:  # without `help` it is not listed
             verb_parser = subparsers.add_parser(
                 verb.name, parents=[shared], description=about, allow_abbrev=False
             )
@@ -119,18 +146,36 @@ def build_parser(verbs: Sequence[Verb]) -> Parser:
     return parser
 
 
+def overview() -> str:
+    """What `nydus-agent --help` prints: the verbs for people by group, and the options of every verb."""
+    lines = [f"usage: {COMMAND} VERB [OPTION…]", "", DESCRIPTION]
+    for group in GROUPS:
+        lines += ["", f"{group}:"]
+        lines += [f"  {verb.name:12}{verb.load().HELP}" for verb in VERBS if verb.group == group]
+    shared = common().format_help().partition("options of every verb:\n")[2].rstrip()
+    lines += ["", "options of every verb:", shared]
+    return "\n".join((*lines, "", f"{COMMAND} help VERB tells the options of one verb."))
+
+
 def run(words: Sequence[str], context: Context) -> Exit:
     """Run the verb that `words` (the command line without common options) names.
 
-    Raises AgentError, and SystemExit after --help and --version.
+    Raises AgentError, and SystemExit after the help of a verb and --version.
     """
+    if words[:1] == (HELP,):
+        words = (*(word for word in words[1:] if word not in _HELP_OPTIONS), "--help")
     named = next((word for word in words if not word.startswith("-")), "")
     verb = next((verb for verb in VERBS if verb.name == named), None)
     if verb is None and named:
         raise _unknown(named)
-    args = build_parser([verb] if verb else public_verbs()).parse_args(list(words))
+    if verb is None and (not words or words[0] in _HELP_OPTIONS):
+        print(overview(), file=context.console.out)
+        return Exit.OK
+    if verb is None and words[0] != "--version":
+        raise UsageError("NNA1002", f"unrecognized arguments: {words[0]}", try_=f"{COMMAND} --help")
+    args = build_parser([verb] if verb else []).parse_args(list(words))
     if verb is None:
-        raise UsageError("NNA1002", "a verb is missing", try_=f"{COMMAND} --help")
+        return Exit.OK
     module = verb.load()
     if module.NEEDS_ROOT:
         context.require_root(verb.name)

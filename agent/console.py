@@ -124,11 +124,6 @@ class Console:
         if self.format is Format.JSON:
             self._document(kind, body)
 
-    def event(self, kind: str, body: Mapping[str, object]) -> None:
-        """One document of a stream of them, one a line, on stdout, whatever --format says."""
-        document = {"apiVersion": API_VERSION, "kind": kind, **body}
-        print(json.dumps(document, default=_encoded), file=self.out, flush=True)
-
     def progress(self, *parts: Part) -> None:
         """One line about work under way, on stderr. Where nobody listens any more (a terminal that was
         closed, a pipe whose reader has gone), the work goes on: a change or an undo must not be cut in half

@@ -4,7 +4,7 @@ command to try.
 `agent.catalogue` declares every code once (what failed, exit code, what to do); it feeds the CLI, the man
 page and the journal's catalogue. An error is printed as::
 
-    error[NNA0203]: what failed
+    error[NNA0201]: what failed
     cause: why
     seen:  evidence
     try:   one command

@@ -115,7 +115,7 @@ def registry_tokens(config: Config, looked: Looked) -> RegistryTokens:
 
 def way_to(config: Config, registry: str) -> tuple[Scheme, str]:
     """Scheme and CA of a registry."""
-    from agent.registry.hosts import registry_of
+    from agent.registry.places import registry_of
 
     known = registry_of(config, registry)
     return known.scheme, known.ca

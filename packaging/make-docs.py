@@ -186,8 +186,8 @@ def _own(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     common = {option for action in cli.common()._actions for option in action.option_strings}
     for action in parser._actions:  # argparse has no public list of them; shtab reads the same
         is_common = any(option in common or option == "--help" for option in action.option_strings)
-        hidden = action.help == argparse.SUPPRESS  # a unit of ours uses it
-        if not is_common and not hidden and not isinstance(action, argparse._SubParsersAction):
+        is_hidden = action.help == argparse.SUPPRESS
+        if not (is_common or is_hidden or isinstance(action, argparse._SubParsersAction)):
             yield action
 
 

@@ -44,10 +44,10 @@ class NodeCaches:
                 os.write(descriptor, b"3\n")
         except OSError as error:
             raise FileError(
-                "NNA1703", "the page cache cannot be dropped", cause=f"{_DROP}: {error.strerror}"
+                "NNA1701", "the page cache cannot be dropped", cause=f"{_DROP}: {error.strerror}"
             ) from None
         if late:
-            raise FileError("NNA1703", "what was dirty stayed in the page cache", cause=f"sync: {late}")
+            raise FileError("NNA1701", "what was dirty stayed in the page cache", cause=f"sync: {late}")
 
     def cached(self, directory: str) -> frozenset[str]:
         """See ports.Caches."""
@@ -56,14 +56,14 @@ class NodeCaches:
         except FileNotFoundError:
             return frozenset()
         except OSError as error:
-            raise FileError("NNA1703", f"cannot list {directory}", cause=error.strerror or "") from None
+            raise FileError("NNA1701", f"cannot list {directory}", cause=error.strerror or "") from None
 
     def remove_blob(self, directory: str, blob: str) -> None:
         """See ports.Caches. Their names begin with the blob's (BLOB.blob.data, BLOB.blob.meta,
         BLOB.chunk_map); only regular files go.
         """
         if not _BLOB.fullmatch(blob):
-            raise FileError("NNA1703", "no cache of a blob can be removed", cause=f"{blob!r} is no sha256")
+            raise FileError("NNA1701", "no cache of a blob can be removed", cause=f"{blob!r} is no sha256")
         names = sorted(name for name in self.cached(directory) if name.startswith(blob))
         if not names:
             return
@@ -75,7 +75,7 @@ class NodeCaches:
                             os.unlink(name, dir_fd=top)
         except OSError as error:
             raise FileError(
-                "NNA1703", f"cannot remove the cache of {blob}", cause=error.strerror or ""
+                "NNA1701", f"cannot remove the cache of {blob}", cause=error.strerror or ""
             ) from None
 
     def room(self, directory: str) -> tuple[int, int]:
@@ -88,7 +88,7 @@ class NodeCaches:
                 directory = os.path.dirname(directory)
             except OSError as error:
                 cause = error.strerror or ""
-                raise FileError("NNA1703", f"cannot tell the room below {directory}", cause=cause) from None
+                raise FileError("NNA1701", f"cannot tell the room below {directory}", cause=cause) from None
 
     def received(self) -> dict[str, int]:
         """See ports.Caches. (proc_pid_net(5), net/dev: the first figure of a line.)"""
@@ -139,7 +139,7 @@ class RunHosts:
             yield
         except OSError as error:
             cause = error.strerror or str(error)
-            raise FileError("NNA1708", f"cannot {doing} {self._path}", cause=cause) from None
+            raise FileError("NNA1701", f"cannot {doing} {self._path}", cause=cause) from None
 
 
 _OPTIONS = (
@@ -186,7 +186,7 @@ def _stub(socket: str, method: str) -> Iterator[Any]:
         yield dfdaemon_pb2_grpc.DfdaemonDownloadStub(channel)
     except grpc.RpcError as error:
         cause = f"{error.code().name} {error.details() or ''}".strip()[:300]
-        raise HttpError("NNA1704", f"{method} failed on {socket}", cause=cause) from None
+        raise HttpError("NNA1701", f"{method} failed on {socket}", cause=cause) from None
     finally:
         channel.close()
 
@@ -236,7 +236,7 @@ class MatplotlibDrawing:
                 figure.savefig(path)
             except (OSError, ValueError) as error:
                 raise FileError(
-                    "NNA1705", f"the chart cannot be written to {path}", cause=str(error)
+                    "NNA1002", f"the chart cannot be written to {path}", cause=str(error)
                 ) from None
 
 

@@ -209,7 +209,7 @@ class ContainerdClient:
             for answer in session.stream(content_pb2_grpc.ContentStub, "Read", request, namespace):
                 blob += answer.data
                 if len(blob) > cap:
-                    raise ContainerdError("NNA0606", f"{digest} is too long", cause=f"more than {cap} bytes")
+                    raise ContainerdError("NNA0608", f"{digest} is too long", cause=f"more than {cap} bytes")
         return blob
 
     def _delete_namespace(self, namespace: str) -> None:
@@ -258,7 +258,7 @@ def _need_listener(address: str, deadline_s: float) -> int:
             pid, _uid, _gid = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             return int(pid)
     except PermissionError:
-        raise ContainerdError("NNA0605", f"may not connect to {address}", cause="permission denied") from None
+        raise ContainerdError("NNA0601", f"may not connect to {address}", cause="permission denied") from None
     except OSError as error:
         cause = error.strerror or str(error)
         raise ContainerdUnavailableError("NNA0602", f"nobody answers on {address}", cause=cause) from None
@@ -344,11 +344,11 @@ def _error(address: str, method: str, error: Any) -> ContainerdError:  # noqa: A
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return ContainerdUnavailableError("NNA0602", what, cause="no answer in time", seen=seen)
         case grpc.StatusCode.NOT_FOUND:
-            return ContainerdNotFoundError("NNA0603", what, cause=details, seen=seen)
+            return ContainerdNotFoundError("NNA0601", what, cause=details, seen=seen)
         case grpc.StatusCode.INVALID_ARGUMENT:
-            return ContainerdInvalidError("NNA0604", what, cause=details, seen=seen)
+            return ContainerdInvalidError("NNA0601", what, cause=details, seen=seen)
         case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
-            return ContainerdError("NNA0605", what, cause=details, seen=seen)
+            return ContainerdError("NNA0601", what, cause=details, seen=seen)
         case grpc.StatusCode.UNIMPLEMENTED:
             return ContainerdError("NNA0607", what, cause=details or "the service is not there", seen=seen)
         case grpc.StatusCode.ALREADY_EXISTS:

@@ -25,7 +25,7 @@ from agent.registry import docker_config
 from agent.registry.challenge import Challenge, chosen, scopes_of
 from agent.registry.docker_config import DockerConfig
 from agent.registry.names import host_of, keys_of
-from agent.registry.places import Places
+from agent.registry.places import CredentialPlaces
 
 _NOT_FOUND = "credentials not found in native keychain"
 """What helpers print, and end with 1, where they have nothing (docker-credential-helpers,
@@ -43,7 +43,7 @@ class DockerCredentials:
     `uid`: who we are; the file must be ours or root's.
     """
 
-    def __init__(self, files: Files, processes: Processes, places: Places, *, uid: int = 0) -> None:
+    def __init__(self, files: Files, processes: Processes, places: CredentialPlaces, *, uid: int = 0) -> None:
         self._files = files
         self._processes = processes
         self._places = places
@@ -88,11 +88,11 @@ class DockerCredentials:
         return None
 
     def _parsed(self, fact: FileFact) -> DockerConfig:
-        """Raises CredentialError NNA1202 with every problem, of the file's rights too."""
+        """Raises CredentialError NNA1201 with every problem, of the file's rights too."""
         config, problems = docker_config.inspected(fact, self._owners)
         if problems:
             raise CredentialError(
-                "NNA1202", f"the credentials in {fact.path} cannot be used as they are", problems=problems
+                "NNA1201", f"the credentials in {fact.path} cannot be used as they are", problems=problems
             )
         return config
 
@@ -211,7 +211,7 @@ class ChallengeAnswers:
         return token, max(holds_s, _SHORTEST_S) - _EARLY_S - (self._now() - asked_at)
 
     def _realm(self, challenge: Challenge) -> SplitResult:
-        """The token server's URL, if a credential may go there. Raises CredentialError NNA1204."""
+        """The token server's URL, if a credential may go there. Raises CredentialError NNA1203."""
         url = challenge.realm
         try:
             parts = urlsplit(url)
@@ -256,7 +256,7 @@ class ChallengeAnswers:
         method: str = "GET",
         body: bytes = b"",
     ) -> HttpAnswer:
-        """Raises CredentialError NNA1204."""
+        """Raises CredentialError NNA1203."""
         try:
             return ask(
                 url, headers, deadline_s=deadline_s, method=method, body=body, body_cap=_BODY_CAP, ca=self._ca
@@ -271,7 +271,7 @@ class ChallengeAnswers:
 
 
 def _parsed(url: str, body: bytes) -> tuple[Secret, float]:
-    """The token, and for how many seconds it holds (0: not told). Raises CredentialError NNA1204."""
+    """The token, and for how many seconds it holds (0: not told). Raises CredentialError NNA1203."""
     try:
         answer = json_value(body)
     except ValueError:
@@ -289,4 +289,4 @@ def _parsed(url: str, body: bytes) -> tuple[Secret, float]:
 
 
 def _unusable(url: str, cause: str) -> CredentialError:
-    return CredentialError("NNA1204", f"the token server {url} cannot be used", cause=cause)
+    return CredentialError("NNA1203", f"the token server {url} cannot be used", cause=cause)

@@ -1,7 +1,7 @@
 """Files under a root directory: bounded reads, atomic replacement, and nothing half written.
 
 Every path is found by `walk.place_of`, so root follows no link that others could have laid. Errors of the
-system become FileError in one place (`told`). What may be written where is decided by others.
+system become FileError in one place (`as_file_errors`). What may be written where is decided by others.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agent.adapters.walk import NEW, READ, Place, open_directory, place_of, sync_directory
+from agent.adapters.walk import NEW, READ, Place, digest_of, open_directory, place_of, sync_directory
 from agent.errors import FileChangedError, FileError
 from agent.node.facts import FileFact
 
 SIZE_CAP = 16 << 20
 """Bytes; no configuration file is longer, and a read must not eat the node's memory."""
-
-PROGRAM_CAP = 1 << 30
-"""Bytes; no program is longer, and a digest must come to an end."""
 
 _TEMP_SUFFIX = ".nna-tmp"
 """Matches no pattern that containerd (*.toml) or systemd (*.service, *.conf) reads."""
@@ -200,11 +197,11 @@ def _code(error: OSError) -> str:
         case errno.EACCES | errno.EPERM:
             return "NNA0422"
         case errno.ENOSPC | errno.EDQUOT:
-            return "NNA0423"
+            return "NNA0427"
         case errno.EROFS:
-            return "NNA0424"
+            return "NNA0427"
         case errno.ELOOP:
-            return "NNA0426"
+            return "NNA0422"
         case errno.ENOTDIR | errno.EISDIR | errno.ENAMETOOLONG | errno.ENXIO:
             return "NNA0421"
         case _:
@@ -245,7 +242,7 @@ def _open(place: Place, path: str, flags: int) -> int | None:
         return None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise FileError("NNA0426", f"cannot use {path}", cause="it is a symbolic link") from None
+            raise FileError("NNA0422", f"cannot use {path}", cause="it is a symbolic link") from None
         raise
 
 
@@ -277,19 +274,6 @@ def _read_up_to(descriptor: int, count: int) -> bytes:
         pieces.append(piece)
         count -= len(piece)
     return b"".join(pieces)
-
-
-def digest_of(descriptor: int, path: str) -> str:
-    """The sha256 of a program's file. Raises FileError for what is longer than any program, OSError."""
-    digest, left = hashlib.sha256(), PROGRAM_CAP
-    while piece := os.read(descriptor, 1 << 20):
-        left -= len(piece)
-        if left < 0:
-            raise FileError(
-                "NNA0421", f"cannot use {path}", cause=f"it is longer than {PROGRAM_CAP >> 20} MiB"
-            )
-        digest.update(piece)
-    return digest.hexdigest()
 
 
 def _read_label(descriptor: int) -> bytes:
@@ -326,13 +310,8 @@ def _need_unchanged(place: Place, path: str, seen: _Seen | None) -> None:
 
 
 def _changed(path: str, cause: str, seen: str) -> FileChangedError:
-    return FileChangedError(
-        "NNA0425",
-        f"{path} is not what it was",
-        cause=cause,
-        seen=(seen,) if seen else (),
-        try_="nydus-agent plan",
-    )
+    what, said = f"{path} is not what it was", (seen,) if seen else ()
+    return FileChangedError("NNA0412", what, cause=cause, seen=said, try_="nydus-agent plan")
 
 
 def _replace(place: Place, path: str, new: _New, expect_sha256: str) -> None:
@@ -384,11 +363,7 @@ def _appear(place: Place, path: str, temporary: str) -> None:
     except FileExistsError:
         raise _changed(path, "it is there now", "") from None
     except OSError as error:
-        if error.errno not in (
-            errno.EPERM,
-            errno.EOPNOTSUPP,
-            errno.EMLINK,
-        ):  # a file system without hard links
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):  # no hard links there
             raise
         os.rename(temporary, place.name, **where)
 

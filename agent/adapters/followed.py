@@ -10,14 +10,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from agent.adapters.process import ChildProcesses, Companion, Feed, companion
+from agent.adapters.process import ChildProcesses, Companion, Feed, companion, last_lines
 from agent.errors import ProcessError
 from agent.ports import ProgramEnd, Timed
 
 _STEP_S = 0.2
 _LONGEST_S = 24 * 3600.0
 _KEPT = 8192
-_LINE, _LINES = 500, 6
 
 
 def follow(
@@ -47,9 +46,7 @@ def _followed(
         code = child.code
         came = _read(reader, _STEP_S if code is None else 0)
         said = (said + came)[-_KEPT:]
-        lines = [line.strip()[:_LINE] for line in said.decode(errors="replace").splitlines() if line.strip()][
-            -_LINES:
-        ]
+        lines = list(last_lines(said.decode(errors="replace")))
         if code is not None:
             return code, lines
         now = _bytes(child.pid)

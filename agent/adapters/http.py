@@ -113,7 +113,7 @@ def read_status(path: str) -> bytes:
             "http://localhost/status", deadline_s=_STATUS_S, body_cap=_STATUS_CAP, unix_socket=place
         )
     if answer.status != 200:
-        raise HttpError("NNA0824", "the agent does not tell its status", cause=f"HTTP {answer.status}")
+        raise HttpError("NNA0821", "the agent does not tell its status", cause=f"HTTP {answer.status}")
     return answer.body
 
 
@@ -162,10 +162,10 @@ def exchange(
         return running.wait()
     except TimeoutError:
         cause = f"within {deadline_s:g} s"
-        raise HttpError("NNA0822", f"no complete answer from {request.url}", cause=cause) from None
+        raise HttpError("NNA0821", f"no complete answer from {request.url}", cause=cause) from None
     except http.client.HTTPException as error:
         cause = str(error) or type(error).__name__
-        raise HttpError("NNA0824", f"the answer of {request.url} is not sound HTTP", cause=cause) from error
+        raise HttpError("NNA0821", f"the answer of {request.url} is not sound HTTP", cause=cause) from error
     except (OSError, RuntimeError) as error:  # RuntimeError: no more tasks
         cause, seen = getattr(error, "strerror", "") or str(error), (_peer(request),)
         raise HttpError("NNA0821", f"no answer from {request.url}", cause=cause, seen=seen) from error
@@ -294,7 +294,7 @@ def _body(answer: http.client.HTTPResponse, request: Request, cap: int) -> bytes
         body += piece
         if len(body) > cap:
             what = f"the answer of {request.url} is too long"
-            raise HttpError("NNA0823", what, cause=f"more than {cap} bytes")
+            raise HttpError("NNA0821", what, cause=f"more than {cap} bytes")
     if answer.length:  # what Content-Length promised and did not come; read(n) does not say so
         raise http.client.IncompleteRead(body, answer.length)
     return body

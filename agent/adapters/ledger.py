@@ -199,4 +199,4 @@ def _told(doing: str, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FileError("NNA0431", f"cannot {doing}", cause=f"{path}: {error.strerror}") from None
+        raise FileError("NNA0427", f"cannot {doing}", cause=f"{path}: {error.strerror}") from None

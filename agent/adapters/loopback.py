@@ -233,7 +233,7 @@ class RegistryTls:
         try:
             listener = socket.create_server(("127.0.0.1", 0), backlog=1)
         except OSError as error:
-            raise HttpError("NNA0822", "cannot listen on the loopback", cause=str(error)) from error
+            raise HttpError("NNA0821", "cannot listen on the loopback", cause=str(error)) from error
         seen = [TlsSight.NOBODY]
         with listener:
             thread = threading.Thread(target=_watch, args=(listener, seen, allowed, deadline_s), daemon=True)

@@ -37,7 +37,7 @@ class NydusdApi:
             return ()
         except OSError as error:
             raise NydusdError(
-                "NNA0723", f"cannot list nydusd's sockets in {top}", cause=error.strerror or ""
+                "NNA0721", f"cannot list nydusd's sockets in {top}", cause=error.strerror or ""
             ) from error
         return tuple(newest for daemon in daemons if (newest := _newest(daemon)))
 
@@ -77,7 +77,7 @@ def _get(socket: str, path: str, deadline_s: float, pids: list[int]) -> HttpAnsw
         raise NydusdError("NNA0721", f"no answer from nydusd on {socket}", cause=error.cause) from error
     if answer.status != 200:
         raise NydusdError(
-            "NNA0722", f"nydusd on {socket} answered {answer.status} to GET {path}",
+            "NNA0721", f"nydusd on {socket} answered {answer.status} to GET {path}",
             cause=answer.body.decode(errors="replace")[:300],
         )  # fmt: skip
     return answer
@@ -93,9 +93,9 @@ def _object(socket: str, answer: HttpAnswer) -> Mapping[str, object]:
     try:
         parsed = json_value(answer.body)
     except ValueError as error:
-        raise NydusdError("NNA0724", f"nydusd on {socket} answered no JSON", cause=str(error)) from error
+        raise NydusdError("NNA0721", f"nydusd on {socket} answered no JSON", cause=str(error)) from error
     if not isinstance(parsed, dict):
-        raise NydusdError("NNA0724", f"nydusd on {socket} answered no JSON object", cause=repr(parsed)[:100])
+        raise NydusdError("NNA0721", f"nydusd on {socket} answered no JSON object", cause=repr(parsed)[:100])
     return cast("dict[str, object]", parsed)
 
 

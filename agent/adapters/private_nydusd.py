@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.adapters.nydusd import NydusdApi
-from agent.adapters.process import Companion, companion, last_written
+from agent.adapters.process import Companion, companion, last_lines, last_written
 from agent.errors import AgentError, NydusdError
 
 _STEP_S = 0.05
@@ -72,7 +72,7 @@ _MOUNT_S, _READ_S = 30.0, 3600.0
 @contextmanager
 def mounted(nydusd: str, bootstrap: Path, blobs: Path, directory: Path) -> Iterator[str]:
     """Where the image can be read, within the block; `directory` is made for it. Raises NydusdError
-    (NNA1425), ProcessError and OSError."""
+    (NNA1423), ProcessError and OSError."""
     for place in (directory, directory / "mount", directory / "cache"):
         place.mkdir(mode=0o700)
     config = {
@@ -91,8 +91,8 @@ def mounted(nydusd: str, bootstrap: Path, blobs: Path, directory: Path) -> Itera
     log = directory / "log"
 
     def refusal(cause: str) -> NydusdError:
-        seen = tuple(line[:300] for line in last_written(str(log))[-4:])
-        return NydusdError("NNA1425", "a private nydusd could not mount the image", cause=cause, seen=seen)
+        seen = last_lines(last_written(str(log)))
+        return NydusdError("NNA1423", "a private nydusd could not mount the image", cause=cause, seen=seen)
 
     with open(log, "wb") as output, companion(argv, output.fileno()) as child, child.killed_after(_READ_S):
         yield wait_for_mount(child, str(directory), time.monotonic() + _MOUNT_S, refusal).top

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from agent.adapters.files import digest_of
+from agent.adapters.walk import digest_of
 from agent.errors import FileError, ProcessError
 from agent.ports import Machine, RunningProgram, SocketHolder
 
@@ -39,7 +39,7 @@ def _look(pid: int, how: Callable[[str], str]) -> str | None:
         return None
     except (OSError, FileError) as error:
         cause = error.cause if isinstance(error, FileError) else error.strerror or str(error)
-        raise ProcessError("NNA0224", f"cannot see what process {pid} runs", cause=cause) from error
+        raise ProcessError("NNA0221", f"cannot see what process {pid} runs", cause=cause) from error
 
 
 def _digest(path: str) -> str:

@@ -32,6 +32,7 @@ _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4  # linux/prctl.h
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _FEED_GRACE_S = 0.1
 _LOG_END = 8192
+_LINE, _LINES = 500, 6  # of a program that failed, for messages
 _KILL_GRACE_S = 2.0  # a killed process ends at once unless it hangs in the kernel
 
 
@@ -200,16 +201,20 @@ def companion(
         _end(child)
 
 
-def last_written(log: str) -> list[str]:
-    """The end of the file that a companion writes to, in lines, however long it is; none where it cannot be
-    read.
-    """
+def last_written(log: str) -> str:
+    """The end of the file that a companion writes to, however long it is; "" where it cannot be read."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_END))
-            return file.read(_LOG_END).decode(errors="replace").splitlines()
+            return file.read(_LOG_END).decode(errors="replace")
     except OSError:
-        return []
+        return ""
+
+
+def last_lines(written: str) -> tuple[str, ...]:
+    """The last lines of what a program wrote, as messages show them."""
+    lines = (line.strip()[:_LINE] for line in written.splitlines())
+    return tuple(line for line in lines if line)[-_LINES:]
 
 
 @contextlib.contextmanager
@@ -349,14 +354,14 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             child.wait(_KILL_GRACE_S)
     if child.returncode is None:
         raise ProcessError(
-            "NNA0222", f"process {child.pid} does not end", cause="it was killed and hangs in the kernel"
+            "NNA0221", f"process {child.pid} does not end", cause="it was killed and hangs in the kernel"
         )
 
 
 def _no_end(finished: Finished, deadline_s: float) -> ProcessError:
     return ProcessError(
-        "NNA0222", f"{finished.argv[0]} did not end in time", cause=f"it was killed after {deadline_s:g} s",
-        seen=(" ".join(finished.argv), *_last_lines(finished)),
+        "NNA0221", f"{finished.argv[0]} did not end in time", cause=f"it was killed after {deadline_s:g} s",
+        seen=(" ".join(finished.argv), *last_lines(finished.stderr or finished.stdout)),
     )  # fmt: skip
 
 
@@ -364,13 +369,8 @@ def _failed(finished: Finished) -> ProcessError:
     code = finished.code
     how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
     return ProcessError(
-        "NNA0223",
+        "NNA0221",
         f"{finished.argv[0]} failed",
         cause=how,
-        seen=(" ".join(finished.argv), *_last_lines(finished)),
+        seen=(" ".join(finished.argv), *last_lines(finished.stderr or finished.stdout)),
     )
-
-
-def _last_lines(finished: Finished) -> tuple[str, ...]:
-    lines = (finished.stderr or finished.stdout).splitlines()
-    return tuple(line[:300] for line in lines[-5:])

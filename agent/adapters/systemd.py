@@ -131,7 +131,7 @@ class SystemdUnits:
             )
         cause = f"no end within {deadline_s:g} s; systemd goes on with it"
         return SystemdError(
-            "NNA0504",
+            "NNA0503",
             f"{verb} of {name} takes too long",
             cause=cause,
             seen=seen,
@@ -166,9 +166,9 @@ def _translated(doing: str, error: DBusBaseError) -> SystemdError:
         case "DBusNoSuchUnitError" | "DBusFileNotFoundError":
             code = "NNA0502"
         case "DBusNoReplyError" | "DBusTimeoutError" | "DBusTimedOutError":
-            code = "NNA0504"
+            code = "NNA0503"
         case "DBusAccessDeniedError" | "DBusInteractiveAuthorizationRequiredError":
-            code = "NNA0505"
+            code = "NNA0503"
         case (
             "DBusConnectionRefusedError"
             | "DBusDisconnectedError"
@@ -177,7 +177,7 @@ def _translated(doing: str, error: DBusBaseError) -> SystemdError:
         ):
             code = "NNA0501"
         case _:
-            code = "NNA0506"
+            code = "NNA0503"
     return SystemdError(code, f"cannot {doing}", cause=_text(message), seen=(detail,))
 
 

@@ -54,7 +54,7 @@ class PrivateTrials:
                     ).version
                 except NydusdError as error:
                     raise NydusdError(
-                        "NNA0737", f"{nydusd} does not run on this node", cause=error.cause, seen=error.seen
+                        "NNA0731", f"{nydusd} does not run on this node", cause=error.cause, seen=error.seen
                     ) from None
 
     def read(
@@ -146,13 +146,13 @@ def _try(child: Companion, room: Path, relay: Relay, limit: int, mount_by: float
 
 def _refusal(room: Path, cause: str) -> NydusdError:
     return NydusdError(
-        "NNA0732", "a private nydusd could not mount the image", cause=cause, seen=_last_lines(room)
+        "NNA0731", "a private nydusd could not mount the image", cause=cause, seen=_last_lines(room)
     )
 
 
 def _last_lines(room: Path) -> tuple[str, ...]:
     """The end of its log, without lines that could carry credentials."""
-    plain = (_COLOUR.sub("", line) for line in last_written(str(room / "log")))
+    plain = (_COLOUR.sub("", line) for line in last_written(str(room / "log")).splitlines())
     told = (
         line
         for line in plain

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 
 from agent.errors import FileError
 
+PROGRAM_CAP = 1 << 30
+"""Bytes; no program is longer, and a digest must come to an end."""
 _MAX_LINKS = 40  # as the kernel (path_resolution(7))
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """How root opens a file that others may have laid: no link, no fifo that it would wait for, no terminal of
@@ -48,7 +51,7 @@ def place_of(
 
     With `make`, missing directories are made (0755) and their paths appended to it. `follow` says whether a
     link as last component is followed, `alone` that root alone may be able to write to any directory on the
-    way. Raises FileError (NNA0421 a link to nothing or a loop, NNA0426 a link or a directory that cannot be
+    way. Raises FileError (NNA0421 a link to nothing or a loop, NNA0422 a link or a directory that cannot be
     trusted) and OSError.
     """
     walk = _Walk(root, path)
@@ -121,7 +124,7 @@ class _Walk:
             if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 where = "/" + "/".join(self.names[:depth])
                 raise FileError(
-                    "NNA0426", refusal,
+                    "NNA0422", refusal,
                     cause=f"others than root can write to {where}",
                     seen=(f"{where}: owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",),
                 )  # fmt: skip
@@ -234,3 +237,15 @@ def remove_tree(name: str, within: int) -> None:
 def _remove_if_there(name: str, within: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=within)
+
+
+def digest_of(descriptor: int, path: str) -> str:
+    """The sha256 of a program's file. Raises FileError for what is longer than any program, OSError."""
+    digest, left = hashlib.sha256(), PROGRAM_CAP
+    while piece := os.read(descriptor, 1 << 20):
+        left -= len(piece)
+        if left < 0:
+            cause = f"it is longer than {PROGRAM_CAP >> 20} MiB"
+            raise FileError("NNA0421", f"cannot use {path}", cause=cause)
+        digest.update(piece)
+    return digest.hexdigest()

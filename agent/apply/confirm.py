@@ -65,7 +65,7 @@ def is_open(ports: Ports, change: Pending) -> bool:
 def waiting(ports: Ports) -> Pending | None:
     """The change that waits for its confirmation and is on the node.
 
-    Raises ApplyError NNA0410, NNA0413, FileError.
+    Raises ApplyError NNA0410, FileError.
     """
     change = pending(ports.files)
     if change is None:
@@ -95,7 +95,7 @@ def confirm(ports: Ports) -> tuple[Pending, float] | None:
     """Keep the change that waits: which, and how many seconds were left. None: none waits. The caller holds
     the lock.
 
-    Raises ApplyError NNA0418 (too late, or the change did not come to its end), NNA0410, NNA0413, FileError.
+    Raises ApplyError NNA0418 (too late, or the change did not come to its end), NNA0410, FileError.
     """
     change = waiting(ports)
     if change is None:
@@ -124,7 +124,7 @@ def _refuse_late(ports: Ports) -> None:
         "NNA0418",
         "too late: the change was taken back",
         cause=f"{late.why}, {ago} ago",
-        try_="nydus-agent history",
+        try_="nydus-agent generations",
     )
 
 
@@ -164,7 +164,7 @@ def taken(files: Files) -> TakenBack | None:
 
 def hold(files: Files) -> str:
     """Why no change may begin by itself; "" where one may. What was taken back holds until somebody says
-    `apply`, as a rollback does. Raises ApplyError NNA0413, FileError.
+    `apply`, as a rollback does. Raises ApplyError NNA0410, FileError.
     """
     last = taken(files)
     if last is not None and last.newest == _newest_number(files):

@@ -33,7 +33,7 @@ def replace(
 ) -> None:
     """Write it in the place of what was `found` there, as root's.
 
-    Raises FileError (NNA0425: it is other by now).
+    Raises FileError (NNA0412: it is other by now).
     """
     expect = found.sha256 if found is not None else ""
     files.replace(path, encoded(document), mode=mode, uid=0, gid=0, expect_sha256=expect)

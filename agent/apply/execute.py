@@ -190,7 +190,7 @@ def trial_files(step: CheckContainerdConfig) -> tuple[tuple[str, bytes], ...]:
 def check_containerd_config(ports: Ports, step: CheckContainerdConfig) -> None:
     """`containerd config dump` on the candidates.
 
-    Raises ApplyError NNA0407 (refused), NNA0408 (not as expected).
+    Raises ApplyError NNA0407 (refused), NNA0407 (not as expected).
     """
     files = trial_files(step)
     made: list[str] = []
@@ -215,7 +215,7 @@ def check_containerd_config(ports: Ports, step: CheckContainerdConfig) -> None:
     wrong = unexpected(dump.stdout, step.expect)
     if wrong:
         raise ApplyError(
-            "NNA0408", "containerd would not read the new configuration as meant", cause="; ".join(wrong),
+            "NNA0407", "containerd would not read the new configuration as meant", cause="; ".join(wrong),
             try_="containerd config dump",
         )  # fmt: skip
 

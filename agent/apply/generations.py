@@ -89,7 +89,7 @@ def numbers(files: Files) -> tuple[int, ...]:
 
 
 def newest(files: Files) -> Generation | None:
-    """The newest generation; None where nothing was applied. Raises ApplyError NNA0413, FileError."""
+    """The newest generation; None where nothing was applied. Raises ApplyError NNA0410, FileError."""
     known = numbers(files)
     return read(files, known[-1]) if known else None
 
@@ -103,7 +103,7 @@ def applied(files: Files) -> Generation | None:
 def hold(files: Files) -> str:
     """Why no change may begin by itself; "" where one may. A rollback holds until somebody says `apply`.
 
-    Raises ApplyError NNA0413, FileError.
+    Raises ApplyError NNA0410, FileError.
     """
     last = applied(files)
     if last is None or last.verb != "rollback":
@@ -115,7 +115,7 @@ def in_force(files: Files, present: Config) -> Config:
     """The configuration that the node was changed for: `present` is newer where it was not applied, or rolled
     back.
 
-    Raises ApplyError NNA0413, FileError.
+    Raises ApplyError NNA0410, FileError.
     """
     last = applied(files)
     return present if last is None else restored(present, last.config)
@@ -135,7 +135,7 @@ def history(files: Files, *, before: int | None = None) -> tuple[Generation, ...
 
 
 def read(files: Files, number: int) -> Generation:
-    """One generation. Raises ApplyError NNA0413 where its file is damaged, FileError."""
+    """One generation. Raises ApplyError NNA0410 where its file is damaged, FileError."""
     fact = files.read(_path(number))
     try:
         if fact is None:
@@ -143,7 +143,7 @@ def read(files: Files, number: int) -> Generation:
         return _decode(json_value(fact.content))
     except (ValueError, KeyError, TypeError) as error:
         raise ApplyError(
-            "NNA0413", f"the record of generation {number} is damaged", cause=f"{_path(number)}: {error!r}",
+            "NNA0410", f"the record of generation {number} is damaged", cause=f"{_path(number)}: {error!r}",
             try_=f"ls -l {paths.GENERATIONS}",
         ) from None  # fmt: skip
 

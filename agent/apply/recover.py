@@ -32,7 +32,7 @@ def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered
     """Close an open journal; None where there is none. The caller holds the lock.
 
     `jobs` False: files only (at boot). Raises ApplyError NNA0403 where something could not be put back (the
-    journal then stays, the next run tries again), NNA0410, NNA0413, FileError.
+    journal then stays, the next run tries again), NNA0410, FileError.
     """
     found = journal.read(ports.ledger)
     _tidy(ports)
@@ -99,7 +99,7 @@ def runtime_runs(ports: Ports) -> bool:
 def _clear(ports: Ports, removal: generations.Generation) -> None:
     """The last of a removal: what says that something was there goes, and directories that we had made.
 
-    May run twice, because a run may be killed in here. Raises ApplyError NNA0413, FileError.
+    May run twice, because a run may be killed in here. Raises ApplyError NNA0410, FileError.
     """
     for path in (paths.PROOF, paths.DRIFT, paths.REPAIRS):
         documents.drop(ports.files, path)

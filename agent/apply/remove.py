@@ -133,7 +133,7 @@ def _proof(ports: Ports, root: str) -> AgentError | None:
         return None  # CRI is not part of every containerd; that it answers is what was there before
     if root and image_file_system(points, root, server.version):
         cause = f"its image file system is {points[0]}"
-        return ApplyError("NNA0414", "containerd still uses the snapshotter", cause=cause)
+        return ApplyError("NNA0407", "containerd still uses the snapshotter", cause=cause)
     return None
 
 

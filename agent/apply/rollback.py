@@ -86,7 +86,7 @@ def look_back(
 ) -> tuple[Config, Facts, Plan]:
     """The configuration of then, the node as it is, and the plan back.
 
-    Raises PlanError, ApplyError NNA0413.
+    Raises PlanError, ApplyError NNA0410.
     """
     history = generations.history(ports.files)
     files = touched(history, target)
@@ -103,7 +103,7 @@ def look_back(
 def choose(files: Files, to: int | None) -> Generation:
     """The generation to go back to.
 
-    Raises PlanError NNA0333 with those that there are, ApplyError NNA0413.
+    Raises PlanError NNA0333 with those that there are, ApplyError NNA0410.
     """
     history = generations.history(files)
     if not history:
@@ -121,7 +121,7 @@ def choose(files: Files, to: int | None) -> Generation:
         )
     since = " since the last removal" if history[0].number > 1 else ""
     known = f"there are {history[0].number} to {history[-1].number}{since}"
-    raise _no_generation(f"there is no generation {to}: {known}", "nydus-agent history")
+    raise _no_generation(f"there is no generation {to}: {known}", "nydus-agent generations")
 
 
 def before(history: Sequence[Generation]) -> Generation | None:

@@ -74,7 +74,7 @@ def containerd(
 def snapshotter(ports: Ports, address: str, deadline_s: float) -> None:
     """Wait until the snapshotter answers on its own socket; give up early where its process keeps dying.
 
-    Raises ApplyError NNA0406 with the unit's state and its journal.
+    Raises ApplyError NNA0405 with the unit's state and its journal.
     """
     end = ports.clock.monotonic() + deadline_s
     while True:
@@ -84,7 +84,7 @@ def snapshotter(ports: Ports, address: str, deadline_s: float) -> None:
             state = _dying(ports)
             if state or ports.clock.monotonic() >= end:
                 raise ApplyError(
-                    "NNA0406", "the snapshotter does not answer",
+                    "NNA0405", "the snapshotter does not answer",
                     cause=f"{state}; {error}" if state else str(error),
                     seen=own_words(ports, paths.SNAPSHOTTER_UNIT),
                     try_=f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50",

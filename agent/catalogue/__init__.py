@@ -2,67 +2,42 @@
 
 It feeds the CLI, the man page and the journal's message catalogue. Ranges: 01 configuration, 02 binaries and
 rights, 03 planning, 04 the transaction, 05 systemd, 06 containerd, 07 snapshotter and nydusd, 08 mirror and
-fence, 09 daemon and endpoint, 10 command line, 11 packages of programs, 12 credentials of registries, 14
+fence, 10 command line, 11 packages of programs, 12 credentials of registries, 14
 conversion, 15 Dragonfly's files, 17 the bench.
 """
 
 from __future__ import annotations
 
-from agent.catalogue import bench, convert, credentials, mirror, plan, programs
+from agent.catalogue import images, mirror, plan
 from agent.errors import Entry, Exit
 
 _ENTRIES = (
+    *plan.ENTRIES,
+    *mirror.ENTRIES,
+    *images.ENTRIES,
     Entry("NNA0101", "configuration is wrong", Exit.USAGE,
           "agent.toml or a drop-in has unknown keys, wrong types, impossible values or files in conflict.",
           "Correct the named keys; `nydus-agent check` shows all problems at once."),
     Entry("NNA0102", "configuration cannot be read", Exit.USAGE,
           "A configuration file exists but is not readable, not a regular file or not TOML.",
           "Look at the named file and its rights."),
-    Entry("NNA0201", "nydusd is missing", Exit.USAGE,
-          "No package nydus-programs-VERSION is installed, and there is no nydusd in /usr/local/sbin, "
-          "/usr/local/bin, "
-          "/usr/sbin or /usr/bin, or it could not be looked at.",
-          "Make the package: `nydus-agent programs lock`, `nydus-agent programs package`; install it by "
-          "apt."),
-    Entry("NNA0202", "program is built for another architecture", Exit.USAGE,
-          "The first program of this name in PATH cannot run on this node.",
-          "Install the build for this node's architecture."),
-    Entry("NNA0203", "snapshotter is missing", Exit.USAGE,
-          "No package nydus-snapshotter-programs-VERSION is installed, and there is no "
-          "containerd-nydus-grpc in PATH, "
-          "or it could not be looked at.",
-          "Install the package nydus-snapshotter, or make one of upstream's: `nydus-agent programs lock`."),
-    Entry("NNA0204", "containerd is missing", Exit.USAGE,
-          "There is no containerd in PATH, or it could not be looked at.",
-          "Install the package containerd."),
+    Entry("NNA0201", "program is missing or cannot be used", Exit.USAGE,
+          "nydusd, nydus-image, the snapshotter or containerd is not installed, is built for another "
+          "architecture, could not be looked at, or is a nydusd that names no git commit: a snapshotter "
+          "from 0.15.4 on needs one while images are mounted.",
+          "Install the package containerd or nydus-snapshotter, or make one of upstream's and install it "
+          "by apt: `nydus-agent programs lock`, `nydus-agent programs package`."),
     Entry("NNA0205", "kernel allows too few open files", Exit.FAILED,
           "nydusd asks for a million and exits where fs.nr_open is lower.",
           "sysctl -w fs.nr_open=1048576"),
-    Entry("NNA0206", "nydusd names no git commit", Exit.USAGE,
-          "While images are mounted, a snapshotter from 0.15.4 on does not start without a commit in nydusd "
-          "--version.",
-          "Install an official build of nydusd."),
-    Entry("NNA0207", "wanted programs are not installed", Exit.USAGE,
-          "[programs] asks for a version whose package is not installed.",
-          "Install the named package by apt; `nydus-agent programs package` makes it."),
-    Entry("NNA0221", "program cannot be run", Exit.FAILED,
-          "A program that is needed is not in PATH, not executable or of another architecture, or the "
-          "kernel did not "
-          "let us start it.",
-          "See the cause; where the program is missing, install it."),
-    Entry("NNA0222", "program did not end in time", Exit.FAILED,
-          "A child process was killed, with all that it had started, at the end of its time.",
-          "Run the shown command by hand and see what it waits for."),
-    Entry("NNA0223", "program failed", Exit.FAILED,
-          "A child process ended with an error; its last lines are shown.",
-          "Run the shown command by hand."),
-    Entry("NNA0224", "program of a process cannot be seen", Exit.FAILED,
-          "The kernel did not tell what a process runs: nobody knows whether its program was replaced.",
-          "Look at the named process as root: `ls -l /proc/PID/exe`."),
-    *plan.ENTRIES,
+    Entry("NNA0221", "program failed", Exit.FAILED,
+          "A program that is needed is not there, was not started by the kernel, ended with an error, did"
+          " not end in time, or what a process runs could not be seen. Its last lines are shown.",
+          "Run the shown command by hand, as root; where the program is missing, install it."),
     Entry("NNA0401", "another run is under way", Exit.LOCKED,
-          "apply, remove, recover and drill exclude each other; the holder is named.",
-          "Wait until it is done, then try again."),
+          "apply, remove, recover and drill exclude each other, and nydus-agent-apply.service waits half "
+          "an hour for dpkg; the holder is named.",
+          "Wait until it is done, then try again: `systemctl start nydus-agent-apply`."),
     Entry("NNA0402", "change failed and was undone", Exit.FAILED,
           "A step or the proof failed. The node is as it was before; what was put back is listed.",
           "See the cause; then run the verb again."),
@@ -72,43 +47,33 @@ _ENTRIES = (
     Entry("NNA0404", "interrupted", Exit.FAILED,
           "A signal came; what had been done was undone.",
           "Run the verb again."),
-    Entry("NNA0405", "containerd did not come back", Exit.FAILED,
-          "No new containerd answered on its socket in time.",
-          "journalctl -u containerd -n 50"),
-    Entry("NNA0406", "snapshotter does not answer", Exit.FAILED,
-          "Its process died, or nobody answers on its socket; its own last words are shown.",
-          "journalctl -u nydus-snapshotter -n 50"),
-    Entry("NNA0407", "containerd refuses the new configuration", Exit.FAILED,
-          "`containerd config dump` failed on the candidate, which never went live.",
-          "Look at the shown lines and at `nydus-agent plan`."),
-    Entry("NNA0408", "containerd reads the new configuration otherwise", Exit.FAILED,
-          "A key of ours has another value in `containerd config dump`: an import may override it.",
-          "Look at the imports of containerd's configuration."),
-    Entry("NNA0410", "journal cannot be understood", Exit.FAILED,
-          "The record of an interrupted change is not one that this version can undo.",
-          "Install the version that wrote it, then run `nydus-agent recover`."),
+    Entry("NNA0405", "containerd or the snapshotter does not answer", Exit.FAILED,
+          "No process answers on its socket in time, it died, or it is still the one from before the "
+          "change; its own last words are shown.",
+          "See `journalctl -n 50 -u containerd -u nydus-snapshotter`."),
+    Entry("NNA0407", "containerd does not take the configuration", Exit.FAILED,
+          "`containerd config dump` failed on the candidate, which never went live, or shows another "
+          "value for a key of ours because an import overrides it. After a removal: CRI's image file "
+          "system is still ours.",
+          "Look at the shown lines, at `nydus-agent plan` and at the imports of containerd's configuration."),
+    Entry("NNA0410", "record cannot be used", Exit.FAILED,
+          "The journal of an interrupted change, or a generation in /var/lib/nydus-agent/generations, is "
+          "missing or damaged, or another version wrote it.",
+          "Look at the named file, or install the version that wrote it; then run `nydus-agent recover`."),
     Entry("NNA0411", "containers run on the snapshotter", Exit.FAILED,
           "Without it containerd could not clean up after them. Nothing was touched.",
           "End them, or run `nydus-agent remove --force`."),
     Entry("NNA0412", "file was changed by others and is left alone", Exit.FAILED,
-          "An undo puts back only what our own step wrote.",
+          "Somebody changed it after it was looked at, or after our own step wrote it.",
           "Compare the file with what you want, then run `nydus-agent plan`."),
-    Entry("NNA0413", "record of a generation is damaged", Exit.FAILED,
-          "A file in /var/lib/nydus-agent/generations is missing or cannot be read.",
-          "Look at the named file."),
-    Entry("NNA0414", "containerd still uses the snapshotter", Exit.FAILED,
-          "After the removal CRI's image file system is still ours.",
-          "containerd config dump"),
     Entry("NNA0415", "change has to wait", Exit.LOCKED,
-          "It would restart containerd or the snapshotter more often than [apply] restarts_per_hour allows, "
-          "or so soon "
-          "after the last time that it looks like a loop. Nothing was touched.",
+          "It would restart containerd or the snapshotter more often than [apply] restarts_per_hour "
+          "allows, or so soon after the last time that it looks like a loop. Nothing was touched.",
           "Wait as long as is said, or run `nydus-agent apply --now`."),
     Entry("NNA0416", "containerd's restart is left to you", Exit.NOT_AS_WANTED,
           "The change needs a restart of containerd, and [containerd] restart is never. Nothing was "
-          "touched: a "
-          "configuration on the disk that does not run would come into force at somebody else's restart, "
-          "unproved.",
+          "touched: a configuration on the disk that does not run would come into force at somebody "
+          "else's restart, unproved.",
           "When a restart suits you: `nydus-agent apply --now`."),
     Entry("NNA0417", "change waits for its confirmation", Exit.LOCKED,
           "The last change was made with `apply --confirm` and is taken back unless it is confirmed in "
@@ -117,191 +82,97 @@ _ENTRIES = (
           "`nydus-agent confirm` keeps it, `nydus-agent rollback` takes it back now."),
     Entry("NNA0418", "change cannot be confirmed", Exit.FAILED,
           "It was taken back because its time was over, or was cut off before it came to its end.",
-          "`nydus-agent history` shows what is in force; run `nydus-agent apply` again."),
+          "`nydus-agent generations` shows what is in force; run `nydus-agent apply` again."),
     Entry("NNA0419", "sandbox image cannot be unpacked", Exit.FAILED,
           "Every pod starts with this image. Its layers are not on the node any more "
-          "(discard_unpacked_layers), and it "
-          "could not be pulled again: with the nydus snapshotter as CRI's no new pod would start, because "
-          "containerd "
-          "pulls nothing that it knows. The change was undone.",
+          "(discard_unpacked_layers), and it could not be pulled again: with the nydus snapshotter as "
+          "CRI's no new pod would start, because containerd pulls nothing that it knows. The change was "
+          "undone.",
           "Pull the image again, or import it with `ctr --namespace k8s.io images import`, then apply "
           "again."),
     Entry("NNA0420", "change stands, but what follows it failed", Exit.UNKNOWN,
-          "The change was proved and accepted, and is not undone. What comes after that did not come to its "
-          "end: the "
-          "news for the agent, a last look at the node, the answer. Whether all is as wanted is not known.",
+          "The change was proved and accepted, and is not undone. What comes after that did not come to "
+          "its end: the news for the agent, a last look at the node, the answer. Whether all is as wanted"
+          " is not known.",
           "Run `nydus-agent recover`, which ends what is left of the change, then `nydus-agent doctor`."),
     Entry("NNA0421", "file cannot be used", Exit.FAILED,
-          "It is no regular file, longer than 16 MiB, a symbolic link to nothing, or its path leads through "
-          "a file.",
+          "It is no regular file, longer than 16 MiB, a symbolic link to nothing, or its path leads "
+          "through a file.",
           "Look at it with `ls -l`, and put a regular file there."),
-    Entry("NNA0422", "no permission for a file", Exit.FAILED,
-          "The kernel or a security module (SELinux, AppArmor, an immutable flag) refused it.",
-          "See `ls -lZ`, `lsattr` and the audit log; run the verb as root."),
-    Entry("NNA0423", "disk is full", Exit.FAILED,
-          "The file system or a quota has no room. Nothing was half written.",
-          "Free some space (`df -h`, `df -i`), then try again."),
-    Entry("NNA0424", "file system is read-only", Exit.FAILED,
-          "The file lies on a file system that is mounted read-only. Nothing was written.",
-          "Remount it for writing, or see dmesg for why the kernel did that."),
-    Entry("NNA0425", "file changed meanwhile", Exit.FAILED,
-          "Somebody else changed the file after it was looked at. It was left alone.",
-          "Look at the file, then run `nydus-agent plan` again."),
-    Entry("NNA0426", "symbolic link is not trusted", Exit.FAILED,
-          "A link lies in, or leads through, a directory that others than root can write to. It was not "
-          "followed.",
-          "Take the write permission for group and others from the named directory."),
+    Entry("NNA0422", "file may not be used", Exit.FAILED,
+          "The kernel or a security module (SELinux, AppArmor, an immutable flag) refused it, or a "
+          "symbolic link lies in, or leads through, a directory that others than root can write to.",
+          "Run the verb as root; see `ls -lZ`, `lsattr` and the audit log; take the write permission for "
+          "group and others from the named directory."),
     Entry("NNA0427", "file system error", Exit.FAILED,
-          "Reading or writing failed for a reason that lies in the file system or below.",
-          "See dmesg."),
-    Entry("NNA0430", "packages are still being installed", Exit.LOCKED,
-          "nydus-agent-apply.service waits until dpkg has finished, and it did not within half an hour.",
-          "When it has: systemctl start nydus-agent-apply"),
-    Entry("NNA0431", "journal cannot be written", Exit.FAILED,
-          "The lock or the journal in /var/lib/nydus-agent cannot be used; nothing is changed without it.",
-          "See `df -h` and `ls -ld` of /var/lib/nydus-agent."),
+          "There is no room, a quota is used up, the file system is read-only, or it failed. Nothing was "
+          "half written, and without its lock and journal in /var/lib/nydus-agent nothing is changed.",
+          "Free some space (`df -h`, `df -i`), remount for writing, or see dmesg; then try again."),
     Entry("NNA0441", "not as it was applied", Exit.NOT_AS_WANTED,
           "Somebody has changed something of what `nydus-agent apply` has set up: a file, a unit, a "
-          "program, or our "
-          "keys in a file of another owner.",
-          "Follow the shown command; `nydus-agent repair --dry-run` shows what can be put back."),
-    Entry("NNA0442", "a repair gave up", Exit.NOT_AS_WANTED,
-          'What `[drift] repair = "own"` put back was changed again each time, so it stopped.',
-          "Find out what changes it (configuration management?); `nydus-agent repair` tries again."),
+          "program, or our keys in a file of another owner. What was changed again after each repair is "
+          "left so.",
+          "Follow the shown command; `nydus-agent repair --dry-run` shows what can be put back. Find out "
+          "what changes it (configuration management?)."),
     Entry("NNA0501", "systemd does not answer", Exit.UNKNOWN,
           "PID 1 is another program, or the system bus is not there.",
           "systemctl is-system-running"),
     Entry("NNA0502", "no such unit", Exit.FAILED,
           "systemd finds no file of this unit.",
           "systemctl cat UNIT"),
-    Entry("NNA0503", "job of a unit failed", Exit.FAILED,
-          "systemd ended the job with another result than done; the unit's last lines are shown.",
-          "systemctl status UNIT"),
-    Entry("NNA0504", "systemd takes too long", Exit.FAILED,
-          "A job or a call did not end in time. systemd was not told to give it up.",
-          "systemctl list-jobs"),
-    Entry("NNA0505", "systemd refused access", Exit.FAILED,
-          "The caller may not manage units.",
-          "Run the verb as root."),
-    Entry("NNA0506", "systemd refused a call", Exit.FAILED,
-          "systemd, or the bus, answered with an error.",
-          "See the shown error; `journalctl -b _PID=1` may tell more."),
-    Entry("NNA0601", "containerd answered with an error", Exit.FAILED,
-          "A gRPC call to containerd, its CRI plugin or the snapshotter failed.",
-          "journalctl -u containerd -n 50"),
+    Entry("NNA0503", "systemd did not do what was asked", Exit.FAILED,
+          "A job ended with another result than done or not in time, or systemd refused the call; the "
+          "unit's last lines are shown. systemd was not told to give it up.",
+          "Run the verb as root; see `systemctl status UNIT`, `systemctl list-jobs` and `journalctl -b "
+          "_PID=1`."),
+    Entry("NNA0601", "containerd refused a request", Exit.FAILED,
+          "A gRPC call to containerd, its CRI plugin or the snapshotter failed, was not allowed, or named"
+          " what is not there. Most often the snapshotter is not registered in the containerd that runs "
+          "now.",
+          "See `journalctl -u containerd -n 50`; compare `ctr plugins ls` with the proxy_plugins of "
+          "containerd's configuration."),
     Entry("NNA0602", "nobody answers on a gRPC socket", Exit.FAILED,
           "The socket is not there, nobody listens on it, or no answer came in time.",
           "See `systemctl status` of containerd and nydus-snapshotter."),
-    Entry("NNA0603", "not known to containerd", Exit.FAILED,
-          "containerd does not have (any more) what was asked for.",
-          "Try again; it may have been removed at this moment."),
-    Entry("NNA0604", "containerd does not accept a request", Exit.FAILED,
-          "Most often: the snapshotter is not registered in the containerd that runs now (snapshotter not "
-          "loaded).",
-          "Compare `ctr plugins ls` with the proxy_plugins of containerd's configuration; a restart may be "
-          "due."),
-    Entry("NNA0605", "containerd refused access", Exit.FAILED,
-          "containerd did not allow the call.",
-          "Run the verb as root."),
-    Entry("NNA0606", "content is too long", Exit.FAILED,
-          "A manifest in containerd's content store is longer than any real one.",
-          "Look at it with `ctr content get`."),
-    Entry("NNA0607", "containerd does not serve an interface", Exit.FAILED,
-          "Most often the CRI plugin: it failed when containerd started, though containerd itself runs.",
+    Entry("NNA0607", "containerd's CRI plugin does not work", Exit.FAILED,
+          "It failed when containerd started, though containerd itself runs, or its runtime is not ready:"
+          " the kubelet sees no runtime.",
           "See `ctr plugins ls` for cri with status error, and `journalctl -u containerd` for the reason."),
     Entry("NNA0608", "an image cannot be read", Exit.FAILED,
-          "One of its documents in containerd's content store is no JSON object, or nested too deeply.",
+          "One of its documents in containerd's content store is no JSON object, nested too deeply or too"
+          " long.",
           "Remove the image (`crictl rmi`) and pull it again; look at it with `ctr content get`."),
-    Entry("NNA0651", "containerd does not answer", Exit.FAILED,
-          "Check 4: nobody answers on containerd's socket.",
-          "systemctl status containerd"),
-    Entry("NNA0652", "containerd was not restarted", Exit.FAILED,
-          "Check 4: the process that answers is the one from before the change.",
-          "systemctl status containerd"),
     Entry("NNA0653", "containerd does not use our snapshotter", Exit.FAILED,
-          "Check 5: it is not registered, or with another address or root.",
+          "Checks 5 to 7: it is not registered, or with another address or root, CRI uses another one, or"
+          " containerd does not reach it.",
           "See `nydus-agent plan`; `nydus-agent apply` puts our keys back and restarts containerd where "
           "that is due."),
-    Entry("NNA0654", "CRI did not start", Exit.FAILED,
-          "Check 6: containerd runs, but its CRI part does not; the kubelet sees no runtime.",
-          "journalctl -u containerd -n 50"),
-    Entry("NNA0655", "CRI uses another snapshotter", Exit.FAILED,
-          "Check 6: its image file system is not at our snapshotter's root.",
-          "See `nydus-agent plan`; containerd may need a restart."),
-    Entry("NNA0656", "CRI's runtime is not ready", Exit.FAILED,
-          "Check 6: CRI's own status says so.",
-          "crictl info"),
-    Entry("NNA0657", "containerd does not reach the snapshotter", Exit.FAILED,
-          "Check 7: Prepare through containerd found nobody.",
-          "journalctl -u nydus-snapshotter -n 50"),
-    Entry("NNA0658", "snapshot cannot be made", Exit.FAILED,
-          "Check 7: Prepare or Remove through containerd failed.",
-          "journalctl -u nydus-snapshotter -n 50"),
-    Entry("NNA0711", "snapshotter has no unit", Exit.FAILED,
-          "Check 2: systemd does not know nydus-snapshotter.service.",
-          "nydus-agent apply"),
-    Entry("NNA0712", "snapshotter does not run", Exit.FAILED,
-          "Check 2: its unit is not active; its last lines are shown.",
-          "systemctl status nydus-snapshotter"),
-    Entry("NNA0713", "snapshotter was not restarted", Exit.FAILED,
-          "Check 2: the process is the one from before the change.",
-          "systemctl status nydus-snapshotter"),
-    Entry("NNA0714", "snapshotter would take nydusd with it", Exit.FAILED,
-          "Check 2: with another KillMode than process a restart ends the roots of running containers.",
-          "Remove the drop-in that sets KillMode."),
-    Entry("NNA0715", "a proxy is in the mirror's way", Exit.FAILED,
-          "Check 2: nydusd obeys HTTP_PROXY for the mirror itself; NO_PROXY must name 127.0.0.1.",
-          "systemctl cat nydus-snapshotter"),
-    Entry("NNA0716", "snapshotter's unit was changed", Exit.FAILED,
-          "Check 2: systemd has not read the file that is there now.",
-          "systemctl daemon-reload"),
-    Entry("NNA0717", "snapshotter does not answer on its socket", Exit.FAILED,
-          "Check 3: Stat of a random key got no answer.",
-          "journalctl -u nydus-snapshotter -n 50"),
-    Entry("NNA0721", "nydusd does not answer", Exit.UNKNOWN,
-          "A socket of nydusd is there, and no complete answer came from it in time.",
-          "See whether the process lives: `pgrep -a nydusd`."),
-    Entry("NNA0722", "nydusd answered with an error", Exit.UNKNOWN,
-          "nydusd does not know what it was asked, or could not tell.",
-          "See its version, and its log lines in `journalctl -u nydus-snapshotter`."),
-    Entry("NNA0723", "sockets of nydusd cannot be listed", Exit.UNKNOWN,
-          "The snapshotter's socket directory exists and could not be read.",
-          "Run the verb as root."),
-    Entry("NNA0724", "nydusd's answer cannot be understood", Exit.UNKNOWN,
-          "The answer is no JSON object.",
-          "See what listens on the named socket."),
-    Entry("NNA0731", "real read could not be tried", Exit.FAILED,
-          "Check 10: a private nydusd could not be started, or its directory could not be made.",
-          "See the cause; `df -h /var/lib/nydus-agent`."),
-    Entry("NNA0732", "private nydusd did not mount", Exit.FAILED,
-          "Check 10: it ended, or its mount did not come up in time.",
-          "See the shown lines of its log."),
-    Entry("NNA0733", "read through the mirror failed", Exit.FAILED,
-          "Check 10: a read got an error from the mirror. Running containers fall back to the origin; this "
-          "nydusd must not.",
-          "Look at the mirror's log, and try the shown registry by hand."),
+    Entry("NNA0714", "snapshotter's unit is not as it must be", Exit.FAILED,
+          "Check 2: with another KillMode than process a restart ends the roots of running containers; "
+          "nydusd obeys HTTP_PROXY for the mirror itself unless NO_PROXY names it; or systemd has not "
+          "read the file that is there now.",
+          "See `systemctl cat nydus-snapshotter`; take out the named line, then `systemctl daemon-reload`."),
+    Entry("NNA0721", "nydusd does not tell", Exit.UNKNOWN,
+          "A socket of nydusd is there, and what came from it in time is an error, incomplete or no JSON "
+          "object; or its sockets cannot be listed.",
+          "See whether the process lives (`pgrep -a nydusd`), and `journalctl -u nydus-snapshotter`."),
+    Entry("NNA0731", "nydusd could not be tried", Exit.FAILED,
+          "Checks 1 and 10: a private nydusd, or the new program of a package, was not started, ended, or"
+          " served no mount in time.",
+          "See the cause and the lines of its log. Purge the named package, or name another version in "
+          "[programs]."),
     Entry("NNA0734", "bytes did not come through the mirror", Exit.FAILED,
-          "Check 10: nydusd fetched more than the mirror gave to it.",
-          "nydus-agent plan"),
+          "Check 10: a read got an error from the mirror, nydusd fetched more than the mirror gave to it,"
+          " or the mirror's traffic counter grew by less than nydusd fetched.",
+          "Look at the mirror's log. Is [mirror] metrics_url that of the same dfdaemon? Try the shown "
+          "registry by hand."),
     Entry("NNA0735", "mirror only forwards", Exit.FAILED,
           "Check 10: no rule of dfdaemon makes tasks of blob requests, so peers share nothing.",
           "Look at proxy.rules in dfdaemon.yaml."),
-    Entry("NNA0736", "mirror's counter does not know the bytes", Exit.FAILED,
-          "Check 10: its traffic counter grew by less than nydusd fetched.",
-          "Is [mirror] metrics_url that of the same dfdaemon?"),
-    Entry("NNA0737", "nydusd does not run", Exit.FAILED,
-          "Check 1: the new program of a package was started without an image and did not serve a mount.",
-          "See the cause; purge the named package, or name another version in [programs]."),
-    Entry("NNA0741", "nydusd's template is damaged", Exit.FAILED,
-          "Check 8: it is not there or no JSON; new mounts will fail.",
-          "nydus-agent apply"),
-    Entry("NNA0742", "running nydusd does not answer", Exit.FAILED,
-          "Check 8: its API socket is there, and nobody answers on it.",
-          "journalctl -u nydus-snapshotter -n 50"),
-    Entry("NNA0743", "running nydusd differs from the template", Exit.FAILED,
-          "Check 8: a mount keeps the configuration it was made with, or this nydusd drops a key.",
-          "Start the containers of the named images anew."),
-    *mirror.ENTRIES,
+    Entry("NNA0741", "running nydusd do not have the template", Exit.FAILED,
+          "Check 8: the template is not there or damaged, a running nydusd does not answer, or it keeps "
+          "the configuration that its mount was made with.",
+          "A damaged template: `nydus-agent apply`. Else start the containers of the named images anew."),
     Entry("NNA1001", "must be root", Exit.USAGE,
           "This verb changes the node or reads root's sockets.",
           "Run it with sudo."),
@@ -312,22 +183,24 @@ _ENTRIES = (
           "The pin is on disk, but the daemon published no status that shows it within the deadline.",
           "Look at `nydus-agent status` and `systemctl status nydus-agent`."),
     Entry("NNA1004", "route cannot be pinned", Exit.FAILED,
-          "Only the fence can move the reads of running containers, and this node has none (native, or not "
-          "applied).",
+          "Only the fence can move the reads of running containers, and this node has none (native, or "
+          "not applied).",
           "`nydus-agent doctor` says why the mode is not fence."),
+    Entry("NNA1005", "installation is incomplete", Exit.FAILED,
+          "A file of the package, or a Python module of a package that it depends on, is not there.",
+          "Install the named package, or ours anew: `apt install --reinstall nydus-node-agent`."),
     Entry("NNA1010", "agent is not running", Exit.NOT_AS_WANTED,
-          "Nothing judges the mirror, nothing is fenced; reads that fail at the mirror fall back one by one "
-          "in nydusd.",
+          "Nothing judges the mirror, nothing is fenced; reads that fail at the mirror fall back one by "
+          "one in nydusd.",
           "Start it: `systemctl start nydus-agent`."),
-    Entry("NNA1011", "agent publishes nothing", Exit.UNKNOWN,
-          "The daemon's process lives, but its last publication is old.",
-          "Restart it: `systemctl restart nydus-agent`; the lease of a fence survives that."),
-    Entry("NNA1012", "published file cannot be read", Exit.UNKNOWN,
-          "A file that `status` answers from is not readable, not a regular file or not JSON.",
-          "Look at the named file and its rights."),
+    Entry("NNA1012", "agent publishes nothing that can be read", Exit.UNKNOWN,
+          "Its process lives and its last publication is old, or a file that `status` answers from is not"
+          " readable, not a regular file or not JSON.",
+          "Restart it (`systemctl restart nydus-agent`; the lease of a fence survives that), or look at "
+          "the named file and its rights."),
     Entry("NNA1013", "changes are pending", Exit.NOT_AS_WANTED,
-          "The configuration wants other than is in force: it was edited, the node rolled back, or programs "
-          "changed.",
+          "The configuration wants other than is in force: it was edited, the node rolled back, or "
+          "programs changed.",
           "`nydus-agent plan` shows it; `nydus-agent apply` does it."),
     Entry("NNA1014", "mirror is not well", Exit.NOT_AS_WANTED,
           "Probes or real reads showed that the mirror does not answer, or answers wrongly.",
@@ -339,33 +212,29 @@ _ENTRIES = (
           "Something could not be told or was not proved for long; it is not claimed to be right.",
           "Run the checks now: `nydus-agent doctor`."),
     Entry("NNA1018", "condition is not as wanted", Exit.NOT_AS_WANTED,
-          "The agent found something that is not as it was applied.",
-          "`nydus-agent doctor` shows what; `nydus-agent plan` shows what `apply` would mend."),
+          "The agent found something that is not as it was applied, or another process on the port of "
+          "/livez, /readyz and /canary.",
+          "`nydus-agent doctor` shows what, `nydus-agent plan` what `apply` would mend; `[endpoint] port`"
+          " chooses another port."),
     Entry("NNA1019", "foreign listener on the mirror's port", Exit.NOT_AS_WANTED,
           "Another user than the mirror's listens on its port and could feed bytes to containers; it is "
           "fenced.",
           "Find out who listens: `ss -tlnp`."),
     Entry("NNA1020", "no drill may begin now", Exit.UNKNOWN,
           "A drill rehearses a failure on a node that is well: the mode is fence, the agent runs, the "
-          "mirror is "
-          "healthy, the origin answers, nothing is pinned, and the flap penalty leaves room for one outage "
-          "more.",
+          "mirror is healthy, the origin answers, nothing is pinned, and the flap penalty leaves room for"
+          " one outage more.",
           "See the cause, and `nydus-agent status`."),
     Entry("NNA1021", "drill was given up", Exit.FAILED,
-          "The mirror looked dead, and reads did not go to the origin in time or did not stay there, or the "
-          "agent was "
-          "gone. The drill was ended at once.",
-          "`nydus-agent why` and `journalctl -u nydus-agent` tell what the agent saw."),
+          "The mirror looked dead, and reads did not go to the origin in time or did not stay there, or "
+          "the agent was gone. The drill was ended at once.",
+          "`nydus-agent status --why` and `journalctl -u nydus-agent` tell what the agent saw."),
     Entry("NNA1022", "drill was slower than it should be", Exit.NOT_AS_WANTED,
           "Reads took more than a second to switch, or were not back at the mirror in the expected time.",
-          "`nydus-agent status --history` shows what the agent saw and when; a busy node is slower."),
+          "`nydus-agent events` shows what the agent saw and when; a busy node is slower."),
     Entry("NNA1099", "bug in nydus-agent", Exit.FAILED,
           "Something happened that the program was not written for.",
           "Report it with the output of the same command under NYDUS_AGENT_DEBUG=1."),
-    *programs.ENTRIES,
-    *credentials.ENTRIES,
-    *convert.ENTRIES,
-    *bench.ENTRIES,
 )  # fmt: skip
 
 CATALOGUE: dict[str, Entry] = {entry.code: entry for entry in _ENTRIES}

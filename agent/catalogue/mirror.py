@@ -1,4 +1,4 @@
-"""Errors of the mirror and the fence (08), of the daemon and its endpoint (09), of Dragonfly's files (15)."""
+"""Errors of the mirror and the fence (08), and of Dragonfly's files (15)."""
 
 from __future__ import annotations
 
@@ -6,65 +6,36 @@ from agent.errors import Entry, Exit
 
 ENTRIES = (
     Entry("NNA0801", "fence cannot be used", Exit.FAILED,
-          "nft refused a command, or its library is not there. Without the fence the node works in mode "
-          "native.",
-          "Look at `nft list ruleset`; the daemon needs CAP_NET_ADMIN and the package python3-nftables."),
-    Entry("NNA0802", "connections cannot be destroyed", Exit.FAILED,
-          "The kernel did not list or end TCP connections (sock_diag).",
-          "The kernel needs CONFIG_INET_DIAG_DESTROY, the daemon CAP_NET_ADMIN."),
-    Entry("NNA0803", "fence's self-test failed", Exit.NOT_AS_WANTED,
-          "A fenced port was still reached, or an open connection survived: the fence would not hold on "
-          "this node.",
-          'Use `switch = "native"`, or find out what rewrites addresses before netfilter sees them.'),
+          "nft refused a command, its library is not there, or the kernel did not end TCP connections "
+          "(sock_diag). Without the fence the node works in mode native.",
+          "See `nft list ruleset`. The daemon needs CAP_NET_ADMIN and python3-nftables, the kernel "
+          "CONFIG_INET_DIAG_DESTROY."),
+    Entry("NNA0803", "fence does not work", Exit.NOT_AS_WANTED,
+          "The node was set up for it, but its self-test fails: a fenced port was still reached, or an "
+          "open connection survived; or the agent says native.",
+          'See `nft list ruleset` and `systemctl status nydus-agent`. Use `switch = "native"`, or find '
+          "out what rewrites addresses before netfilter sees them."),
     Entry("NNA0804", "host name was not resolved", Exit.UNKNOWN,
           "The system's resolver gave no address for a registry's name, or none in time.",
           "Look at /etc/resolv.conf and the name server."),
     Entry("NNA0805", "listening sockets cannot be listed", Exit.UNKNOWN,
           "The owner of the mirror's port is asked of the kernel (sock_diag), which did not tell.",
           "Look whether the module tcp_diag can be loaded; until then the owner counts as unknown."),
-    Entry("NNA0811", "foreign listener on the mirror's port", Exit.FAILED,
-          "Check 9: another user than the mirror's could feed bytes to containers.",
-          "ss -tlnp"),
-    Entry("NNA0812", "mirror's health URL does not answer well", Exit.FAILED,
-          "Check 9: no answer, or a status other than 2xx and 3xx.",
-          "Is dfdaemon running?"),
-    Entry("NNA0813", "canary through the mirror failed", Exit.FAILED,
-          "Check 9: the mirror's data path gave no answer, another status or another content.",
-          "Look at the mirror's log."),
-    Entry("NNA0814", "fence does not work", Exit.FAILED,
-          "Check 9: the node was set up for it, and its self-test fails now.",
-          "See `nft list ruleset`; then run `nydus-agent apply`."),
-    Entry("NNA0815", "agent does not use the fence", Exit.FAILED,
-          "Check 9: the node was set up for it, and the agent says native.",
-          "systemctl status nydus-agent"),
+    Entry("NNA0812", "mirror does not answer well", Exit.FAILED,
+          "Check 9: its health URL gave no answer or a status other than 2xx and 3xx, or its data path "
+          "gave no answer, another status or another content.",
+          "Is dfdaemon running? Look at its log."),
     Entry("NNA0821", "no answer by HTTP", Exit.FAILED,
-          "The name has no address, the connection was refused or broke.",
-          "See whether somebody listens there: `ss -ltnp`."),
-    Entry("NNA0822", "HTTP answer takes too long", Exit.FAILED,
-          "The whole answer did not arrive within the time that it had.",
-          "Ask the same URL with `curl -v`."),
-    Entry("NNA0823", "HTTP answer is too long", Exit.FAILED,
-          "More bytes came than the answer may have.",
-          "See what listens at the named URL."),
-    Entry("NNA0824", "HTTP answer is not sound", Exit.FAILED,
-          "What came is not HTTP, or the body was cut short.",
-          "See what listens at the named URL."),
+          "The name has no address, the connection was refused or broke, the whole answer did not come in"
+          " time, or what came is too long or not HTTP.",
+          "See who listens there (`ss -ltnp`), and ask the same URL with `curl -v`."),
     Entry("NNA0825", "URL is not asked", Exit.USAGE,
-          "Only http://HOST/… without credentials is asked, and never a link-local address (cloud metadata).",
+          "Only http://HOST/… without credentials is asked, and never a link-local address (cloud "
+          "metadata).",
           "Correct the URL in agent.toml."),
-    Entry("NNA0901", "port of the health endpoint is taken", Exit.NOT_AS_WANTED,
-          "Another process listens on the port of /livez, /readyz and /canary. The node is protected all "
-          "the same.",
-          "Stop that process, or choose another port: [endpoint] port."),
-    Entry("NNA1501", "Dragonfly's files cannot be rendered", Exit.USAGE,
-          "agent.toml, or an option, names what dfdaemon could not be set up with: a port for two of its "
-          "servers, say.",
-          "Correct the named keys; `nydus-agent check --show` shows what is set and where."),
-    Entry("NNA1502", "file is no configuration of Dragonfly", Exit.USAGE,
-          "It is no YAML, or holds what dfdaemon or the chart would refuse or misread; all problems are "
-          "named.",
-          "Correct the named keys; `--as` says what the file is where that cannot be seen."),
-    Entry("NNA1503", "file to be audited cannot be read", Exit.USAGE,
-          "It is not there, not a regular file, too long, not UTF-8, or not for this user to read.",
-          "Look at the named file and its rights."),
+    Entry("NNA1501", "Dragonfly's files cannot be rendered or audited", Exit.USAGE,
+          "agent.toml or an option names what dfdaemon could not be set up with, or a file cannot be "
+          "read, or dfdaemon or the chart would refuse or misread it. All problems are named.",
+          "Correct the named keys; `nydus-agent check --show` shows what is set and where, `--as` says "
+          "what a file is."),
 )  # fmt: skip

@@ -40,11 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument(
         "plan", metavar="FILE", nargs="?",
-        help="what plan --out wrote: carried out exactly, or refused where it is not the plan for this node "
-             "any more",
+        help="what plan --output wrote: carried out exactly, or refused where it is not the plan for this "
+             "node any more",
     )  # fmt: skip
     parser.add_argument(
-        "--on-install", action="store_true", help="do nothing unless [apply] on_install is set"
+        "--on-install",
+        action="store_true",
+        help=argparse.SUPPRESS,  # do nothing unless [apply] on_install is set
     )
     parser.add_argument(
         "--confirm", metavar="TIME", type=duration_option(confirm.SHORTEST, confirm.LONGEST), default=0,
@@ -55,9 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_now(when.add_argument)
     when.add_argument(
         "--in-turn", action="store_true",
-        help="nobody waits for this: leave half of restarts_per_hour, and restart at this node's turn in "
-             "[fleet] "
-        "restart_window_s (nydus-agent-apply.service does so)",
+        # Of nydus-agent-apply.service: nobody waits for this. Leave half of restarts_per_hour, and restart at
+        # this node's turn in [fleet] restart_window_s.
+        help=argparse.SUPPRESS,
     )  # fmt: skip
 
 
@@ -89,7 +91,7 @@ def act(path: str | None, config: Config, ports: Ports, run: Run, urgency: Urgen
     """Do what the configuration wants now, or exactly what the plan in a file says. The caller holds the
     lock.
 
-    Raises PlanError (NNA0341: no plan; NNA0342: stale), ApplyError, FileError.
+    Raises PlanError (NNA0341: no plan; NNA0341: stale), ApplyError, FileError.
     """
     if path is None:
         return change.apply(config, ports, run.around, run.each, urgency=urgency)

@@ -67,7 +67,7 @@ class Context:
 
 
 class VerbModule(Protocol):
-    """What agent.commands.VERB offers ("-" is written "_"), and agent.commands.VERB_ACTION."""
+    """What agent.commands.VERB offers ("-" is written "_"), and agent.commands.VERB.ACTION."""
 
     HELP: str
     """One line, lower case, without a full stop."""
@@ -87,14 +87,17 @@ def load_verb(name: str) -> VerbModule:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One entry of the table. Internal verbs are run by units and maintainer scripts."""
+    """One entry of the table; help shows the verbs of a `group` together, and none of those without one: they
+    are run by units and maintainer scripts.
+    """
 
     name: str
-    internal: bool = False
+    group: str
 
     def load(self) -> VerbModule:
         """Import the verb's module."""
-        return load_verb(self.name.replace("-", "_"))
+        name = self.name.replace("-", "_")
+        return load_verb(name if self.group else f"internal.{name}")
 
 
 def absolute(path: str) -> str:

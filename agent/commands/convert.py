@@ -16,9 +16,8 @@ from typing import TypeVar
 
 from agent import wire
 from agent.commands.context import Context
-from agent.commands.signals import ENDING, caught_by
+from agent.commands.running import ENDING, caught_by
 from agent.config.model import Config, Scheme
-from agent.console import Format, error_body
 from agent.errors import AgentError, ConvertError, Exit, UsageError
 from agent.images import names
 from agent.images.convert import Converted, ConvertEvent, ConvertJob, convert
@@ -27,9 +26,8 @@ from agent.images.nydus_image import BuildOptions
 from agent.images.skopeo import RegistryAccess, Skopeo
 from agent.node import installed
 from agent.node.facts import Binary
-from agent.registry.hosts import registry_of
 from agent.registry.names import host_of
-from agent.registry.places import credential_paths
+from agent.registry.places import credential_paths, registry_of
 
 HELP = "make a nydus image of an OCI image"
 NEEDS_ROOT = False
@@ -96,10 +94,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of an image's tars (default %(default)s)",
     )
     _add_tools(parser)
-    add(
-        "--json", action="store_true",
-        help="events on stdout, one JSON document a line; the last one is the result, or the error",
-    )  # fmt: skip
 
 
 def _add_tools(parser: argparse.ArgumentParser) -> None:
@@ -146,21 +140,15 @@ def chunk_size(text: str) -> int:
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConvertError, UsageError, ConfigError."""
-    try:
-        if args.compare:
-            context.require_root("convert --compare")
-        job = job_of(args, context.load_config().config, context)
-        shown = _Shown(context, json=args.json)
-        with _ended_by_signals():
-            try:
-                made = convert(job, shown)
-            finally:
-                context.console.passing("")
-        _tell(context, made, json=args.json)
-    except AgentError as error:
-        if args.json and context.console.format is Format.TEXT:  # with --format json it is a document anyway
-            context.console.event("Error", error_body(error))
-        raise
+    if args.compare:
+        context.require_root("convert --compare")
+    job = job_of(args, context.load_config().config, context)
+    with _ended_by_signals():
+        try:
+            made = convert(job, _Shown(context))
+        finally:
+            context.console.passing("")
+    _tell(context, made)
     return Exit.OK
 
 
@@ -175,10 +163,10 @@ def job_of(args: argparse.Namespace, config: Config, context: Context) -> Conver
             "the layers that it refers to are not in its manifest, so a registry's garbage collection "
             "takes them"
         )
-        problems.append(UsageError("NNA1402", "--reference cannot be had --with nydusify", cause=cause))
+        problems.append(UsageError("NNA1401", "--reference cannot be had --with nydusify", cause=cause))
     if ":" in args.work_dir:
         problems.append(
-            UsageError("NNA1402", "--work-dir cannot have a colon", cause="skopeo takes it for a name")
+            UsageError("NNA1401", "--work-dir cannot have a colon", cause="skopeo takes it for a name")
         )
     if source is not None and target is not None:
         problems += _wrong_ways(args, [one.host for one in (source, target) if one.host])
@@ -186,7 +174,7 @@ def job_of(args: argparse.Namespace, config: Config, context: Context) -> Conver
         raise problems[0]
     if source is None or target is None or platforms is None or problems:
         raise UsageError(
-            "NNA1402", f"{len(problems)} things are wrong with what was asked for",
+            "NNA1401", f"{len(problems)} things are wrong with what was asked for",
             seen=tuple(f"{one.what}: {one.cause}" if one.cause else one.what for one in problems),
         )  # fmt: skip
     return _job(args, config, context, source, target, platforms)
@@ -206,7 +194,7 @@ def _job(
         places = [_program(args.nydusify)] if args.nydusify else [beside, "nydusify"]
         nydusify = next(filter(ports.processes.which, places), "")
         if not nydusify:
-            raise UsageError("NNA1402", "there is no nydusify", cause=f"looked for {', '.join(places)}")
+            raise UsageError("NNA1401", "there is no nydusify", cause=f"looked for {', '.join(places)}")
     authfile, home = _authfile(args, config, context), _home(context.uid)
     return ConvertJob(
         source, target, _access(args, config, source), _access(args, config, target), platforms or (None,),
@@ -230,12 +218,12 @@ def _wrong_ways(args: argparse.Namespace, hosts: Sequence[str]) -> Iterator[Usag
     they = f"they are: {', '.join(hosts)}"
     for stranger in sorted(plain.difference(map(host_of, hosts))):
         yield UsageError(
-            "NNA1402", f"--plain-http {stranger!r} is the registry of neither SRC nor DST", cause=they
+            "NNA1401", f"--plain-http {stranger!r} is the registry of neither SRC nor DST", cause=they
         )
     if args.ca and plain.issuperset(map(host_of, hosts)):
         ways = " ".join(f"--plain-http {host}" for host in dict.fromkeys(hosts))
         yield UsageError(
-            "NNA1402", f"--ca {args.ca} has no meaning with {ways}", cause="no registry is left for https"
+            "NNA1401", f"--ca {args.ca} has no meaning with {ways}", cause="no registry is left for https"
         )
 
 
@@ -285,29 +273,26 @@ def _ended_by_signals() -> Iterator[None]:
     def caught(name: str) -> None:
         for one in ENDING:
             signal.signal(one, signal.SIG_IGN)
-        raise ConvertError("NNA1428", "the conversion was ended", cause=name)
+        raise ConvertError("NNA0404", "the conversion was ended", cause=name)
 
     with caught_by(caught):
         yield
 
 
 class _Shown:
-    """A bar for what goes on, on a terminal; a line for each step that is done elsewhere; or events."""
+    """A bar for what goes on, on a terminal; a line for each step that is done."""
 
-    def __init__(self, context: Context, *, json: bool) -> None:
+    def __init__(self, context: Context) -> None:
         self._console = context.console
-        self._json = json
         self._last = 0.0
 
     def __call__(self, event: ConvertEvent) -> None:
         now = time.monotonic()
         running = event.done > 0 and not event.end
-        if running and now - self._last < (_SELDOM_S if self._json else _OFTEN_S):
+        if running and now - self._last < _OFTEN_S:
             return
         self._last = now
-        if self._json:
-            self._console.event("ConvertEvent", asdict(event))
-        elif event.end:
+        if event.end:
             self._console.passing("")
             where = f"{_where(event)}: " if event.platform else ""
             amount = f"{event.total / _MIB:.1f} MiB, " if event.total else ""
@@ -328,11 +313,8 @@ def _bar(event: ConvertEvent) -> str:
     return f"[{'#' * filled:<{_BAR}}] {done:.1f}/{event.total / _MIB:.1f} MiB"
 
 
-def _tell(context: Context, made: Converted, *, json: bool) -> None:
-    console, body = context.console, asdict(made)
-    if json:
-        console.event("ConvertResult", body)
-        return
+def _tell(context: Context, made: Converted) -> None:
+    console = context.console
     for image in made.images:
         ratio = (
             f" ({100 * image.bytes / image.source_bytes:.0f} % of the source)" if image.source_bytes else ""
@@ -348,4 +330,4 @@ def _tell(context: Context, made: Converted, *, json: bool) -> None:
                 "read back through nydusd: 0 differences"
             )
     console.line(f"{made.target} is {made.digest}")
-    console.emit("ConvertResult", body)
+    console.emit("ConvertResult", asdict(made))

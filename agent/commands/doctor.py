@@ -104,7 +104,7 @@ def _publish(context: Context, files: Files, proof: Proof) -> None:
 
 def _page_cautions(ports: Ports) -> tuple[str, ...]:
     """What is known to go wrong on this node's pages; empty on every other machine than arm64."""
-    if architecture(ports) is not Arch.ARM64:
+    if architecture(ports.machine) is not Arch.ARM64:
         return ()
     try:
         size = int(ports.processes.run(["getconf", "PAGESIZE"], deadline_s=_RUN_S).stdout)

@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument("--exit-code", action="store_true", help="exit 3 where changes are pending")
     parser.add_argument(
-        "--out",
+        "-o",
+        "--output",
         metavar="FILE",
         help="write the plan to FILE too (0600), for apply FILE: exactly that or nothing",
     )
@@ -52,7 +53,7 @@ def generation(text: str) -> int:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises ConfigError, PlanError, FileError (--out)."""
+    """Raises ConfigError, PlanError, FileError (--output)."""
     config = context.load_config().config
     ports = wire.root_ports(config)
     if journal.read(ports.ledger) is not None:
@@ -61,9 +62,9 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         )
     made = make(args.rollback, config, ports)
     display(made.plan, context)
-    if args.out is not None:
-        plan_file.write(ports.files, args.out, made, plan_body(made.plan, made.effective))
-        context.console.progress(f"written to {args.out}; carry it out: nydus-agent apply {args.out}")
+    if args.output is not None:
+        plan_file.write(ports.files, args.output, made, plan_body(made.plan, made.effective))
+        context.console.progress(f"written to {args.output}; carry it out: nydus-agent apply {args.output}")
     context.console.emit("Plan", plan_body(made.plan, made.effective))
     return Exit.NOT_AS_WANTED if args.exit_code and not made.plan.empty else Exit.OK
 

@@ -1,4 +1,4 @@
-"""A plan as a file: written by `plan --out`, carried out by `apply FILE` exactly, or not at all.
+"""A plan as a file: written by `plan --output`, carried out by `apply FILE` exactly, or not at all.
 
 The file gives no orders. Before anything is done the plan is made anew, and it must be the one in the file:
 so the file needs no signature, and root does only what it would have decided itself. It is 0600 all the same:
@@ -76,7 +76,7 @@ def read(files: Files, path: str) -> Mapping[str, Any]:
     if not isinstance(found, dict) or (found.get("apiVersion"), found.get("kind")) != (API_VERSION, "Plan"):
         raise _unusable(path, "it is no document of kind Plan")
     if not isinstance(found.get("decided"), dict) or not isinstance(found.get("made_by"), dict):
-        raise _unusable(path, "it does not say what it was decided on: it was not written by plan --out")
+        raise _unusable(path, "it does not say what it was decided on: it was not written by plan --output")
     if not isinstance(found["made_by"].get("to"), (int, type(None))):
         raise _unusable(path, "made_by.to is not the number of a generation")
     return found
@@ -84,12 +84,12 @@ def read(files: Files, path: str) -> Mapping[str, Any]:
 
 def _unusable(path: str, cause: str) -> PlanError:
     return PlanError(
-        "NNA0341", f"{path} cannot be used as a plan", cause=cause, try_=f"nydus-agent plan --out {path}"
+        "NNA0341", f"{path} cannot be used as a plan", cause=cause, try_=f"nydus-agent plan --output {path}"
     )
 
 
 def demand(path: str, then: Mapping[str, Any], made: MadePlan, body: Mapping[str, object]) -> None:
-    """Raises PlanError NNA0342, with everything that has changed, unless the plan in the file would be made
+    """Raises PlanError NNA0341, with everything that has changed, unless the plan in the file would be made
     again.
     """
     now = document(made, body)
@@ -99,8 +99,8 @@ def demand(path: str, then: Mapping[str, Any], made: MadePlan, body: Mapping[str
         found.append("the steps that the file shows are not those that it was decided on: it was edited")
     if found:
         raise PlanError(
-            "NNA0342", f"the plan in {path} is not the one for this node now; nothing was done",
-            cause=found[0], seen=tuple(found[1:]), try_=f"nydus-agent plan --out {path}",
+            "NNA0341", f"the plan in {path} is not the one for this node now; nothing was done",
+            cause=found[0], seen=tuple(found[1:]), try_=f"nydus-agent plan --output {path}",
         )  # fmt: skip
 
 

@@ -107,7 +107,7 @@ def _run_lock(args: argparse.Namespace, context: Context) -> Exit:
         pin.write_lock(path, made)
     except OSError as error:
         cause = f"{error.filename or path}: {error.strerror or error}"
-        raise ProgramsError("NNA1126", f"{path} cannot be made", cause=cause) from None
+        raise ProgramsError("NNA1111", f"{path} cannot be made", cause=cause) from None
     _tell_lock(context, made, seen, path)
     return Exit.OK
 
@@ -115,7 +115,7 @@ def _run_lock(args: argparse.Namespace, context: Context) -> Exit:
 def _arches(args: argparse.Namespace, context: Context) -> list[Arch]:
     if args.arch:
         return sorted({Arch(one) for one in args.arch})
-    here = architecture(wire.program_ports(context.root))
+    here = architecture(wire.program_ports(context.root).machine)
     if here not in ARCHITECTURES:
         raise UsageError("NNA1002", "no release is for this machine", try_="name one: --arch amd64")
     return [here]
@@ -179,7 +179,7 @@ def show(context: Context, seen: Programs, files: Files) -> Exit:
             [[str(one["package"]), _state(one)] for one in packages], header=("installed package", "")
         )
     for one in seen.missing if context.format is Format.TEXT else ():
-        console.error(PlanError("NNA0207", f"{one.project} is not there", cause=one.reason, try_=one.try_))
+        console.error(PlanError("NNA0201", f"{one.project} is not there", cause=one.reason, try_=one.try_))
     console.emit(
         "ProgramsList",
         {

@@ -1,4 +1,4 @@
-"""`nydus-agent remove`: take everything of ours off the node. Run by the package's removal, or by hand."""
+"""`nydus-agent remove`: take everything of ours off the node. Run by hand, or by the package's removal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ NEEDS_ROOT = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument("--force", action="store_true", help="also while containers run on the snapshotter")
-    parser.add_argument("--if-applied", action="store_true", help="say nothing where nothing was applied")
+    parser.add_argument(
+        "--if-applied", action="store_true",
+        help=argparse.SUPPRESS,  # of the package's removal: say nothing where nothing was applied
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:

@@ -34,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_now(how.add_argument)
     how.add_argument(
         "--by-itself", action="store_true",
-        help='nobody asked for this: do nothing unless [drift] repair = "own", leave half of '
-             'restarts_per_hour, and '
-        "give up on what is changed again each time (nydus-agent-repair.service does so)",
+        # Of nydus-agent-repair.service: do nothing unless [drift] repair = "own", leave half of
+        # restarts_per_hour, and give up on what is changed again each time.
+        help=argparse.SUPPRESS,
     )  # fmt: skip
 
 

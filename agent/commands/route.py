@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from agent import API_VERSION, paths, wire
 from agent.apply import documents
-from agent.commands import transitions
+from agent.commands import events
 from agent.commands.context import Context
-from agent.commands.picture import Agent, Picture, take
 from agent.commands.published import DaemonStatus, EffectiveStatus, PinStatus
+from agent.commands.state.picture import Agent, Picture, take
 from agent.console import Part, Tone, Toned
 from agent.daemon.documents import RELEASED
 from agent.durations import duration_option, in_words
@@ -90,7 +90,7 @@ def _show(context: Context, picture: Picture) -> Exit:
     console.table(rows)
     for change in known.history[-5:] if known else ():
         when = f"{in_words(picture.age(change.at))} ago"
-        steps = f"{transitions.state_step(change)}, route {transitions.route_step(change)}"
+        steps = f"{events.state_step(change)}, route {events.route_step(change)}"
         console.line(f"  {when}: {steps}: {change.reason}")
     console.emit(
         "Route",

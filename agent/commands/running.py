@@ -4,17 +4,38 @@ options, and whether one of them is under way.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from agent.apply.change import Surroundings
 from agent.apply.execute import Progress, Stop
 from agent.apply.gate import Urgency
 from agent.apply.journal import Begin
-from agent.commands.signals import caught_by
 from agent.console import Console, Tone, Toned
 from agent.errors import AgentError, ApplyError, LockedError, of_a_bug
 from agent.ports import Ledger
+
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""A terminal that is closed is such a signal too."""
+
+
+@contextmanager
+def caught_by(handler: Callable[[str], None]) -> Iterator[None]:
+    """Within the block these signals call `handler` with their names; afterwards they mean what they did
+    before.
+    """
+
+    def caught(number: int, _frame: FrameType | None) -> None:
+        handler(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, caught) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 @contextmanager

@@ -9,11 +9,11 @@ import argparse
 import time
 from collections.abc import Iterator
 
-from agent.commands import transitions
-from agent.commands.assess import Assessment, assess
 from agent.commands.context import Context
-from agent.commands.picture import Agent, Picture, take
 from agent.commands.published import DaemonStatus, EffectiveStatus, FenceStatus, MirrorStatus, ProofStatus
+from agent.commands.state import why
+from agent.commands.state.headline import Assessment, assess
+from agent.commands.state.picture import Agent, Picture, take
 from agent.console import Part, Tone, Toned, error_body, error_lines
 from agent.durations import in_words
 from agent.errors import Exit
@@ -30,22 +30,21 @@ _TONES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--history."""
+    """--why."""
     parser.add_argument(
-        "--history", metavar="N", nargs="?", type=transitions.count, const=transitions.MOST,
-        help="the last N transitions of health state and route instead, oldest first; "
-        f"without N all ({transitions.MOST})",
-    )  # fmt: skip
+        "--why", action="store_true", help="why reads go where they go, and what brings them back, instead"
+    )
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Never raises on what it finds: what cannot be told is told so."""
     picture = take(context, time.time())
     found = assess(picture)
-    if args.history is not None:
-        return _history(context, picture, found, args.history)
     console = context.console
     console.line(Toned(found.headline, found.tone))
+    if args.why:
+        why.explain(context, picture, found)
+        return found.exit
     rows = list(_rows(picture))
     if rows:
         console.line()
@@ -61,28 +60,6 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         for parts in error_lines(problem, "problem"):
             console.line("  ", *parts)
     console.emit("Status", _body(picture, found))
-    return found.exit
-
-
-def _history(context: Context, picture: Picture, found: Assessment, number: int) -> Exit:
-    daemon = picture.daemon if isinstance(picture.daemon, DaemonStatus) else None
-    history = daemon.history[-number:] if daemon is not None else ()
-    console = context.console
-    console.line(Toned(found.headline, found.tone))
-    console.line()
-    if history:
-        transitions.show(console, history)
-    elif daemon is None:
-        console.line("no history: the agent takes it along when it is stopped")
-    else:
-        console.line("no transition since the agent was started")
-    body = {
-        "headline": found.headline,
-        "exit": int(found.exit),
-        "agent": {"state": picture.agent},
-        "history": history,
-    }
-    console.emit("History", body)
     return found.exit
 
 

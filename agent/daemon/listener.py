@@ -50,7 +50,7 @@ class MirrorListener:
 
     def ended(self) -> MirrorEnded | None:
         """With each tick, and when the descriptor is readable: what has become of the processes since."""
-        seen = self._processes.look()  # also where nobody asks: else the descriptor stays readable
+        seen = self._processes.read()  # also where nobody asks: else the descriptor stays readable
         if not self._inode or self.problem:
             return None
         if seen.ended and not self._listens():

@@ -304,7 +304,7 @@ def conditions(
                      f'reads fail, as [mirror] refusals = "honour" wants it: {refused}')  # fmt: skip
     want = f"the agent lacks what its probes need, so they say nothing: {state.want}"
     yield _condition("AgentInWant", state.want, "ProbesNotMade", want)
-    yield _condition("EndpointPortTaken", problems.port_taken, "NNA0901", problems.port_taken)
+    yield _condition("EndpointPortTaken", problems.port_taken, "NNA1018", problems.port_taken)
     changed = ", ".join(drift.changed)
     yield _condition(
         "ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last proof: {changed}"

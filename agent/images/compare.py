@@ -34,20 +34,20 @@ class Compared:
 
 def compare(expected: FileTree, nydusd: str, bootstrap: Path, blobs: Path, directory: Path) -> Compared:
     """Mount the image of this metadata, with the blobs of that directory, and compare. Raises ConvertError:
-    NNA1425 it cannot be read, NNA1427 with the first differences."""
+    NNA1423 it cannot be read, NNA1423 with the first differences."""
     try:
         with mounted(nydusd, bootstrap, blobs, directory) as top:
             found = read_tree(top)
     except (OSError, ProcessError, NydusdError) as error:
         cause, seen = getattr(error, "cause", "") or str(error), getattr(error, "seen", ())
         raise ConvertError(
-            "NNA1425", "the converted image cannot be read back", cause=cause, seen=seen
+            "NNA1423", "the converted image cannot be read back", cause=cause, seen=seen
         ) from None
     wrong = list(differences(expected, found))
     if wrong:
         more = (f"and {len(wrong) - _SHOWN} more",) if len(wrong) > _SHOWN else ()
         raise ConvertError(
-            "NNA1427", "the converted image differs from its source",
+            "NNA1423", "the converted image differs from its source",
             cause=f"{len(wrong)} differences in {len(expected.nodes)} files", seen=(*wrong[:_SHOWN], *more),
         )  # fmt: skip
     return Compared(len(found.nodes), sum(node.size for node in found.nodes.values()))

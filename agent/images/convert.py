@@ -107,7 +107,8 @@ def convert(job: ConvertJob, told: Callable[[ConvertEvent], None]) -> Converted:
             shutil.rmtree(room / "image")
         digest = layout.finish([(described, platform) for described, platform, _ in made])
         images = tuple(image for _, _, image in made)
-        with _step(told, ConvertEvent("push", total=sum(image.bytes for image in images))) as tell:
+        event = ConvertEvent("push", total=sum(image.bytes for image in images))
+        with _step(told, event, defaultdict(float)) as tell:
             skopeo.push(layout.skopeo, job.target, job.target_access, tell)
     return Converted(job.target.text, digest, images, version)
 
@@ -115,7 +116,7 @@ def convert(job: ConvertJob, told: Callable[[ConvertEvent], None]) -> Converted:
 @contextlib.contextmanager
 def workspace(parent: Path) -> Iterator[Path]:
     """A directory of this run alone (0700), gone at its end. What a run leaves that is killed,
-    systemd-tmpfiles removes in time. Raises ConvertError (NNA1426) where the disk does not let us work."""
+    systemd-tmpfiles removes in time. Raises ConvertError (NNA1401) where the disk does not let us work."""
     try:
         with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True) as path:
             yield Path(path)
@@ -124,7 +125,7 @@ def workspace(parent: Path) -> Iterator[Path]:
         if isinstance(error, BrokenPipeError) or (error.filename is None and error.errno is None):
             raise
         raise ConvertError(
-            "NNA1426", f"cannot work in {parent}", cause=error.strerror or str(error)
+            "NNA1401", f"cannot work in {parent}", cause=error.strerror or str(error)
         ) from None
 
 
@@ -170,7 +171,7 @@ class _Conversion:
         source = manifest.read_image(self._source, name)
         if wanted is not None and not source.platform.serves(wanted):
             cause = f"it is one image, for {source.platform}"
-            raise ConvertError("NNA1405", f"{name} has no image for {wanted}", cause=cause)
+            raise ConvertError("NNA1403", f"{name} has no image for {wanted}", cause=cause)
         if wanted is not None and wanted.variant:  # many images do not say theirs
             source = replace(source, platform=wanted)
         self._shown = str(source.platform)
@@ -214,22 +215,26 @@ class _Conversion:
 
     @contextlib.contextmanager
     def _step(self, step: str, layer: int = 0, layers: int = 0, total: int = 0) -> Iterator[Tell]:
-        began = time.monotonic()
-        with _step(self._told, ConvertEvent(step, self._shown, layer, layers, total=total)) as tell:
+        event = ConvertEvent(step, self._shown, layer, layers, total=total)
+        with _step(self._told, event, self._seconds) as tell:
             yield tell
-        self._seconds[step] += time.monotonic() - began
 
 
 @contextlib.contextmanager
-def _step(told: Callable[[ConvertEvent], None], event: ConvertEvent) -> Iterator[Tell]:
+def _step(
+    told: Callable[[ConvertEvent], None], event: ConvertEvent, seconds: defaultdict[str, float]
+) -> Iterator[Tell]:
+    """Tell of a step, and add its time to the others of its name."""
     told(event)
     began = time.monotonic()
     yield lambda done, note="": told(replace(event, done=done, note=note))
-    told(replace(event, done=event.total, end=True, note=f"{time.monotonic() - began:.1f} s"))
+    took = time.monotonic() - began
+    seconds[event.step] += took
+    told(replace(event, done=event.total, end=True, note=f"{took:.1f} s"))
 
 
 def _need_plain(layer: LayerFile, tree: FileTree, *, gzip: bool) -> None:
-    """Raises ConvertError (NNA1404) where a converter that gets the layer itself would lose something:
+    """Raises ConvertError (NNA1403) where a converter that gets the layer itself would lose something:
     nothing can be put before what is in a directory, and nothing left out behind the end of the tar."""
     causes = ["it is not compressed with gzip"] if gzip and not is_gzip(layer.path) else []
     if layer.tar.behind:
@@ -242,8 +247,8 @@ def _need_plain(layer: LayerFile, tree: FileTree, *, gzip: bool) -> None:
             )
     if causes:
         raise ConvertError(
-            "NNA1404", "a layer is not converted in this way", cause=causes[0], seen=tuple(causes[1:6]),
-            try_="nydus-agent convert without --reference and without --with nydusify",
+            "NNA1403", "a layer is not converted in this way", cause=causes[0], seen=tuple(causes[1:6]),
+            try_="nydus-agent convert SRC DST (without --reference, and without --with nydusify)",
         )  # fmt: skip
     if layer.missing:  # the root, which keeps all but its time
         tree.nodes[""] = replace(tree.nodes[""], mtime=0)

@@ -49,7 +49,7 @@ def read_layer(
     path: Path, descriptor: Descriptor, diff_id: str, tree: FileTree, *, limit: int, content: bool
 ) -> LayerFile:  # fmt: skip
     """Read a layer, and put it on top of a tree; `content`: with the digests of its files. Raises
-    ConvertError: NNA1403 and NNA1404 as the tree does, NNA1421 its tar is longer than `limit` bytes, NNA1423
+    ConvertError: NNA1403 and NNA1403 as the tree does, NNA1403 its tar is longer than `limit` bytes, NNA1423
     it cannot be decompressed."""
     walk = TarWalk(_checked(_unpacked(path), diff_id, limit), content=content)
     return LayerFile(path, descriptor, walk, tree.add_layer(walk))
@@ -98,7 +98,7 @@ def _checked(pieces: _Pieces, diff_id: str, limit: int) -> _Pieces:
         left -= len(piece)
         if left < 0:
             cause = f"more than the {limit} bytes that were left"
-            raise ConvertError("NNA1421", "the image unpacks to too much", cause=cause)
+            raise ConvertError("NNA1403", "the image unpacks to too much", cause=cause)
         hashed.update(piece)
         yield piece
     if f"sha256:{hashed.hexdigest()}" != diff_id:

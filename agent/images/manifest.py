@@ -75,13 +75,13 @@ class SourceImage:
 
 
 def read_image(directory: Path, what: str) -> SourceImage:
-    """The image that skopeo wrote into a directory. Raises ConvertError: NNA1403 it is not sound, NNA1404 it
+    """The image that skopeo wrote into a directory. Raises ConvertError: NNA1403 it is not sound, NNA1403 it
     is of a kind that is not converted."""
     content = _read(directory / "manifest.json")
     body = _document(content, what)
     layers = _layers(body, what)
     if any(layer.media_type == NYDUS_BLOB for layer in layers):
-        raise ConvertError("NNA1404", f"{what} is not converted", cause="it is a nydus image already")
+        raise ConvertError("NNA1403", f"{what} is not converted", cause="it is a nydus image already")
     described = _descriptor(body.get("config"), "config", what)
     config = _document(_read(directory / described.name), f"the configuration of {what}")
     found = mapping(config.get("rootfs")).get("diff_ids")
@@ -102,7 +102,7 @@ def read_layers(directory: Path, what: str) -> tuple[Descriptor, ...]:
 def _layers(body: Json, what: str) -> tuple[Descriptor, ...]:
     kind = str(body.get("mediaType", OCI_MANIFEST))[:100]
     if kind not in (OCI_MANIFEST, DOCKER_MANIFEST) or "manifests" in body:
-        raise ConvertError("NNA1404", f"{what} is not converted", cause=f"its media type is {kind!r}")
+        raise ConvertError("NNA1403", f"{what} is not converted", cause=f"its media type is {kind!r}")
     found = body.get("layers")
     if not isinstance(found, list) or not 0 < len(found) <= _MOST_LAYERS:
         raise unsound(what, f"it has no list of layers, or of more than {_MOST_LAYERS}")

@@ -48,14 +48,14 @@ def parse_source(text: str) -> ImageName:
 
 
 def parse_target(text: str) -> ImageName:
-    """As `parse_source`, for what can be written. Raises ConvertError (NNA1401, NNA1402)."""
+    """As `parse_source`, for what can be written. Raises ConvertError (NNA1401)."""
     found = parse_source(text)
     if found.host and "@" in found.skopeo:
         raise ConvertError(
-            "NNA1402", "DST cannot have a digest", cause="the digest follows from what is made"
+            "NNA1401", "DST cannot have a digest", cause="the digest follows from what is made"
         )
     if found.skopeo.startswith("docker-archive:"):
-        raise ConvertError("NNA1402", "DST cannot be a docker-archive", cause="it cannot hold a nydus image")
+        raise ConvertError("NNA1401", "DST cannot be a docker-archive", cause="it cannot hold a nydus image")
     return found
 
 
@@ -88,7 +88,7 @@ def platform_of(config: Mapping[str, object]) -> Platform:
 
 
 def parse_platforms(text: str) -> tuple[Platform, ...]:
-    """ "amd64,linux/arm64": each once, in this order. Raises ConvertError (NNA1402)."""
+    """ "amd64,linux/arm64": each once, in this order. Raises ConvertError (NNA1401)."""
     found = []
     for name in text.split(","):
         parts = name.strip().split("/")
@@ -96,6 +96,6 @@ def parse_platforms(text: str) -> tuple[Platform, ...]:
             parts = ["linux", *parts]  # as containerd reads it: arm/v7 names no system called arm
         if not 2 <= len(parts) <= 3 or not all(part.isascii() and part.isalnum() for part in parts):
             cause = "such as amd64, arm64, arm/v7, linux/arm/v7"
-            raise ConvertError("NNA1402", f"{name!r} is no platform", cause=cause)
+            raise ConvertError("NNA1401", f"{name!r} is no platform", cause=cause)
         found.append(Platform(*parts))
     return tuple(dict.fromkeys(found))

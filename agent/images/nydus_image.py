@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.adapters.process import ChildProcesses, companion, last_written
+from agent.adapters.process import ChildProcesses, companion, last_lines, last_written
 from agent.errors import ConvertError, ProcessError
 from agent.images import manifest
 from agent.images.layer import PIECE, LayerFile, with_directories
@@ -30,9 +30,9 @@ from agent.node import versions
 from agent.node.facts import Unknown
 
 _START_S, _END_S = 30.0, 600.0
+_NOT_VALID = "the converted image is not valid"
 _LEAST_RATE = 256 << 10
 """Bytes a second of a tar that it takes at least; one that hangs is ended."""
-_LINES, _LINE = 6, 300
 # dragonflyoss/nydus, rafs/src/metadata/layout/v6.rs and mod.rs: the extended superblock is behind the one of
 # EROFS.
 _EROFS_AT, _EROFS = 1024, b"\xe2\xe1\xf5\xe0"  # linux/fs/erofs/erofs_fs.h
@@ -72,13 +72,13 @@ class NydusImage:
     def version(self) -> str:
         """What it calls itself; empty where it does not know.
 
-        Raises ConvertError (NNA1429) where it cannot be used.
+        Raises ConvertError (NNA1410) where it cannot be used.
         """
         try:
             said = ChildProcesses().run([self._program, "--version"], deadline_s=_START_S).stdout
         except ProcessError as error:
             what = f"{self._program} cannot be run"
-            raise ConvertError("NNA1429", what, cause=error.cause, seen=error.seen) from None
+            raise ConvertError("NNA1410", what, cause=error.cause, seen=error.seen) from None
         version, text = versions.nydus(said)
         return "" if isinstance(version, Unknown) else text
 
@@ -86,18 +86,10 @@ class NydusImage:
         """One layer. Raises ConvertError (NNA1423)."""
         base = self._base()
         blob, bootstrap = base / "blob", base / "bootstrap"
-        argv = [
-            self._program,
-            "create",
-            "--fs-version",
-            "6",
-            "--bootstrap",
-            str(bootstrap),
-            "--blob",
-            str(blob),
-        ]
+        argv = [self._program, "create", "--fs-version", "6"]
+        argv += ["--bootstrap", str(bootstrap), "--blob", str(blob)]
         if self._options.reference:
-            self._run("NNA1423", *argv[1:], "--type", "targz-ref", str(layer.path))
+            self._run("a layer could not be converted", *argv[1:], "--type", "targz-ref", str(layer.path))
         else:
             argv += ["--compressor", self._options.compressor, "--chunk-size", hex(self._options.chunk_size)]
             argv += ["--type", "tar-rafs", "--log-level", "warn", "/dev/stdin"]
@@ -115,11 +107,11 @@ class NydusImage:
     def merge(self, layers: Iterable[BuiltLayer]) -> Path:
         """The metadata of an image of these layers, lowest first, checked.
 
-        Raises ConvertError (NNA1424, NNA1429).
+        Raises ConvertError (NNA1423, NNA1410).
         """
         parts = [layer.bootstrap for layer in layers]
         merged = self._base() / "merged"
-        self._run("NNA1424", "merge", "--bootstrap", str(merged), *map(str, parts))
+        self._run(_NOT_VALID, "merge", "--bootstrap", str(merged), *map(str, parts))
         flags = _flags(merged)
         wanted = flags | (_HAS_XATTR if any(_flags(part) & _HAS_XATTR for part in parts) else 0)
         if wanted != flags:
@@ -131,11 +123,10 @@ class NydusImage:
 
     def check(self, bootstrap: Path, blobs: Path | None = None) -> None:
         """Let it validate metadata; with the directory of the blobs where these hold a part of them. Raises
-        ConvertError (NNA1424, NNA1429)."""
+        ConvertError (NNA1423, NNA1410)."""
         _flags(bootstrap)
-        self._run(
-            "NNA1424", "check", str(bootstrap), *(("--blob-dir", str(blobs)) if blobs is not None else ())
-        )
+        within = ("--blob-dir", str(blobs)) if blobs is not None else ()
+        self._run(_NOT_VALID, "check", str(bootstrap), *within)
 
     def pack(self, bootstrap: Path) -> tuple[Descriptor, str]:
         """The metadata as the layer that a registry keeps, and the digest of its tar."""
@@ -170,18 +161,14 @@ class NydusImage:
                     if (code := child.wait(_END_S)) != 0:
                         raise _failed("it does not end" if code is None else f"exit code {code}", log)
             except ProcessError as error:
-                raise ConvertError(
-                    "NNA1423", "nydus-image cannot be run", cause=error.cause, seen=error.seen
-                ) from None
+                what = "nydus-image cannot be run"
+                raise ConvertError("NNA1423", what, cause=error.cause, seen=error.seen) from None
 
-    def _run(self, code: str, *words: str) -> None:
+    def _run(self, what: str, *words: str) -> None:
         try:
             ChildProcesses().run([self._program, *words, "--log-level", "warn"], deadline_s=_END_S)
         except ProcessError as error:
-            what = (
-                "a layer could not be converted" if code == "NNA1423" else "the converted image is not valid"
-            )
-            raise ConvertError(code, what, cause=error.cause, seen=error.seen) from None
+            raise ConvertError("NNA1423", what, cause=error.cause, seen=error.seen) from None
 
 
 def _feed(descriptor: int, layer: LayerFile, tell: Callable[[int], None]) -> None:
@@ -199,26 +186,23 @@ def _feed(descriptor: int, layer: LayerFile, tell: Callable[[int], None]) -> Non
 
 
 def _flags(bootstrap: Path) -> int:
-    """Raises ConvertError (NNA1429) where this is no RAFS v6 as it is known here: nothing in it is to be
+    """Raises ConvertError (NNA1410) where this is no RAFS v6 as it is known here: nothing in it is to be
     changed.
     """
     head = b""
     with contextlib.suppress(FileNotFoundError), open(bootstrap, "rb") as file:
         head = file.read(_FLAGS_AT + 8)
     if len(head) < _FLAGS_AT + 8 or head[_EROFS_AT : _EROFS_AT + len(_EROFS)] != _EROFS:
-        raise ConvertError(
-            "NNA1429", "nydus-image writes another form than was asked for", cause="it is no RAFS v6"
-        )
+        what = "nydus-image writes another form than was asked for"
+        raise ConvertError("NNA1410", what, cause="it is no RAFS v6")
     flags: int = struct.unpack_from("<Q", head, _FLAGS_AT)[0]
     return flags
 
 
 def _tar_of(bootstrap: Path) -> Iterator[bytes]:
     """A directory, and one file in it."""
-    directory, file = (
-        tarfile.TarInfo(manifest.BOOTSTRAP.partition("/")[0]),
-        tarfile.TarInfo(manifest.BOOTSTRAP),
-    )
+    file = tarfile.TarInfo(manifest.BOOTSTRAP)
+    directory = tarfile.TarInfo(manifest.BOOTSTRAP.partition("/")[0])
     directory.type, directory.mode = tarfile.DIRTYPE, 0o755
     file.size, file.mode = bootstrap.stat().st_size, 0o444
     yield directory.tobuf(tarfile.PAX_FORMAT) + file.tobuf(tarfile.PAX_FORMAT)
@@ -229,5 +213,5 @@ def _tar_of(bootstrap: Path) -> Iterator[bytes]:
 
 
 def _failed(cause: str, log: Path) -> ConvertError:
-    told = tuple(line.strip()[:_LINE] for line in last_written(str(log)) if line.strip())[-_LINES:]
-    return ConvertError("NNA1423", "nydus-image could not convert a layer", cause=cause, seen=told)
+    seen = last_lines(last_written(str(log)))
+    return ConvertError("NNA1423", "nydus-image could not convert a layer", cause=cause, seen=seen)

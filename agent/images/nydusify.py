@@ -35,18 +35,14 @@ class Nydusify:
     """The program, with its files in a directory of the run."""
 
     def __init__(self, program: str, nydus_image: str, directory: Path, skopeo: Skopeo) -> None:
-        self._program, self._nydus_image, self._directory, self._skopeo = (
-            program,
-            nydus_image,
-            directory,
-            skopeo,
-        )
+        self._program, self._nydus_image = program, nydus_image
+        self._directory, self._skopeo = directory, skopeo
 
     def make(
         self, image: Path, size: int, options: BuildOptions, layout: Layout, tell: Tell
     ) -> tuple[tuple[Descriptor, ...], Path]:  # fmt: skip
         """The blobs, which are in the layout then, and the metadata of the image in a directory; `size`:
-        bytes of its layers. Raises ConvertError: NNA1411, NNA1430 it failed, or made something else."""
+        bytes of its layers. Raises ConvertError: NNA1410 it failed, or made something else."""
         self._directory.mkdir(mode=0o700)
         source, target, made = (self._directory / name for name in ("source.tar", "target.tar", "made"))
         self._skopeo.archive(image, source, _IMAGE, tell)
@@ -54,7 +50,7 @@ class Nydusify:
         self._skopeo.unarchive(target, made, tell)
         *layers, last = manifest.read_layers(made, "what nydusify made")
         if any(layer.media_type != manifest.NYDUS_BLOB for layer in layers):
-            raise ConvertError("NNA1430", "nydusify made something else", cause="a layer is no nydus blob")
+            raise _other("a layer is no nydus blob")
         blobs = {layer.digest: manifest.blob_descriptor(layer.digest, layer.size) for layer in layers}
         for blob in blobs.values():
             layout.link(made / blob.name, blob)
@@ -82,14 +78,13 @@ class Nydusify:
         try:
             code, lines = follow(argv, told, silence_s=silence_s, environment={})
         except ProcessError as error:
-            raise ConvertError(
-                "NNA1430", "nydusify cannot be run", cause=error.cause, seen=error.seen
-            ) from None
+            what = "nydusify cannot be run"
+            raise ConvertError("NNA1410", what, cause=error.cause, seen=error.seen) from None
         if any(_NO_SUCH_FLAG in line for line in lines):
             cause = "it takes no archives; those of nydus 2.3.9 and newer do"
-            raise ConvertError("NNA1430", "this nydusify is too old", cause=cause)
+            raise ConvertError("NNA1410", "this nydusify is too old", cause=cause)
         if code:
-            raise ConvertError("NNA1430", "nydusify failed", cause=f"exit code {code}", seen=tuple(lines))
+            raise ConvertError("NNA1410", "nydusify failed", cause=f"exit code {code}", seen=tuple(lines))
 
     def _bootstrap(self, packed: Path) -> Path:
         """The metadata out of the layer that holds them. Nothing else in it counts."""
@@ -97,15 +92,15 @@ class Nydusify:
         try:
             with tarfile.open(packed, mode="r|gz") as tar:
                 for entry in tar:
-                    file = (
-                        tar.extractfile(entry) if entry.isreg() and entry.name == manifest.BOOTSTRAP else None
-                    )
-                    if file is not None:
+                    found = entry.isreg() and entry.name == manifest.BOOTSTRAP
+                    if found and (file := tar.extractfile(entry)) is not None:
                         with open(bootstrap, "wb") as target:
                             shutil.copyfileobj(file, target)
                         return bootstrap
         except (tarfile.TarError, EOFError) as error:
-            raise ConvertError("NNA1430", "nydusify made something else", cause=str(error)) from None
-        raise ConvertError(
-            "NNA1430", "nydusify made something else", cause="its last layer holds no metadata"
-        )
+            raise _other(str(error)) from None
+        raise _other("its last layer holds no metadata")
+
+
+def _other(cause: str) -> ConvertError:
+    return ConvertError("NNA1410", "nydusify made something else", cause=cause)

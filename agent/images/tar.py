@@ -77,7 +77,7 @@ class TarEntry:
 
 class TarWalk:
     """The entries of a tar that comes in pieces; all of it is read. Raises ConvertError: NNA1403 it is not
-    sound, NNA1404 it has a file that nydus-image does not read, or reads as another one."""
+    sound, NNA1403 it has a file that nydus-image does not read, or reads as another one."""
 
     def __init__(self, pieces: Iterator[bytes], *, content: bool) -> None:
         self._pieces, self._left, self._content = pieces, memoryview(b""), content
@@ -198,5 +198,5 @@ def _unsound(cause: str) -> ConvertError:
 
 def _refused(cause: str) -> ConvertError:
     return ConvertError(
-        "NNA1404", "a layer is not converted", cause=f"{cause}: nydus-image does not read such files"
+        "NNA1403", "a layer is not converted", cause=f"{cause}: nydus-image does not read such files"
     )

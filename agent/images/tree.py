@@ -46,7 +46,7 @@ class FileTree:
 
     def add_layer(self, entries: Iterable[TarEntry]) -> tuple[MissingDirectory, ...]:
         """Put a layer on top: the directories that it should have named, in the order of its tar. Raises
-        ConvertError: NNA1403 it is not sound, NNA1404 nydus-image would mix it up, or it fills the memory."""
+        ConvertError: NNA1403 it is not sound, NNA1403 nydus-image would mix it up, or it fills the memory."""
         layer = _Layer()
         for entry in entries:
             self._left -= layer.take(entry)
@@ -175,4 +175,4 @@ def _unsound(cause: str) -> ConvertError:
 
 
 def _refused(cause: str) -> ConvertError:
-    return ConvertError("NNA1404", "a layer is not converted", cause=cause)
+    return ConvertError("NNA1403", "a layer is not converted", cause=cause)

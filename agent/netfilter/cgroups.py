@@ -125,7 +125,7 @@ class CgroupTree:
 def _unreadable(path: Path, error: OSError) -> FenceError:
     cause = f"{path}: {error.strerror or error}"
     return FenceError(
-        "NNA0802", "the processes of nydusd and containerd could not be looked for", cause=cause
+        "NNA0801", "the processes of nydusd and containerd could not be looked for", cause=cause
     )
 
 
@@ -155,7 +155,7 @@ class CgroupProcesses:
             return f"its cgroup is no service's: {path or 'unknown'}"
         return self._open(self._tree.mount() / path.lstrip("/"))
 
-    def look(self) -> Holders:
+    def read(self) -> Holders:
         """See ports.ListenerProcesses."""
         ended = []
         for descriptor, _ in self._epoll.poll(0):

@@ -93,7 +93,7 @@ class TcpConnection:
 
 
 class SockDiag:
-    """Looks at the sockets and ends some of them. Raises FenceError (NNA0802, NNA0805)."""
+    """Looks at the sockets and ends some of them. Raises FenceError (NNA0801, NNA0805)."""
 
     def __init__(self) -> None:
         self._link = NetlinkSocket(_NETLINK_SOCK_DIAG)
@@ -109,7 +109,7 @@ class SockDiag:
         try:
             self._link.open()
         except NetlinkError as error:
-            raise fence_error("NNA0802", "connections could not be listed", error) from error
+            raise fence_error("NNA0801", "connections could not be listed", error) from error
 
     def close(self) -> None:
         """Give the socket up."""
@@ -131,7 +131,7 @@ class SockDiag:
         try:
             answers = self._link.dump(Message(_TCP_OF_ALL_FAMILIES, 0, request))
         except NetlinkError as error:
-            raise fence_error("NNA0802", "connections could not be listed", error) from error
+            raise fence_error("NNA0801", "connections could not be listed", error) from error
         found = (_connection(answer) for answer in answers)
         return tuple(one for one in found if not cgroups or one.cgroup in cgroups)
 
@@ -182,7 +182,7 @@ class SockDiag:
         except NetlinkError as error:
             if error.code in _GONE:
                 return False
-            raise fence_error("NNA0802", "a connection could not be destroyed", error) from error
+            raise fence_error("NNA0801", "a connection could not be destroyed", error) from error
         return True
 
 

@@ -26,7 +26,7 @@ PINNED = ("io.cri-containerd.pinned", "pinned")
 """CRI of 1.7.3 and newer marks what its configuration pins, above all the sandbox image
 (internal/cri/labels).
 """
-_TOO_LONG = "NNA0606"
+_TOO_LONG = "NNA0608"
 _NYDUS_BLOB = "containerd.io/snapshot/nydus-blob"
 
 

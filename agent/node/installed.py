@@ -39,7 +39,7 @@ class Programs:
     missing: tuple[MissingPrograms, ...] = ()
 
 
-def read_installed(config: Config, ports: programs.Ports) -> Programs:
+def read_installed(config: Config, ports: programs.FilesAndProcesses) -> Programs:
     """The three programs that the configuration comes to."""
     binaries: dict[str, Binary | None | Unknown] = {}
     chosen: list[ChosenPrograms] = []
@@ -104,7 +104,7 @@ def paths_of(config: Config, files: Files) -> Mapping[str, str]:
     }
 
 
-def in_path(ports: programs.Ports, program: str) -> Binary | None | Unknown:
+def in_path(ports: programs.FilesAndProcesses, program: str) -> Binary | None | Unknown:
     """A program of this node's own."""
     if program == ProgramName.SNAPSHOTTER:
         return programs.find(ports, program, versions.snapshotter)
@@ -121,7 +121,7 @@ def _choices(config: Config, files: Files) -> dict[Project, str | MissingProgram
 
 
 def _binary(
-    ports: programs.Ports, project: Project, program: str, choice: str | MissingPrograms | Unknown
+    ports: programs.FilesAndProcesses, project: Project, program: str, choice: str | MissingPrograms | Unknown
 ) -> Binary | None | Unknown:
     if isinstance(choice, Unknown):
         return choice

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
 
 from agent.node.facts import Arch
 
@@ -13,17 +12,9 @@ _MACHINE_ID = "/etc/machine-id"
 _MACHINES = {"x86_64": Arch.AMD64, "aarch64": Arch.ARM64}
 
 
-class HasMachine(Protocol):
-    """What tells the architecture."""
-
-    @property
-    def machine(self) -> str:
-        """The kernel's name of it."""
-
-
-def architecture(ports: HasMachine) -> Arch:
-    """The node's."""
-    return _MACHINES.get(ports.machine, Arch.OTHER)
+def architecture(machine: str) -> Arch:
+    """By the kernel's name of a machine, such as "x86_64" (uname(2))."""
+    return _MACHINES.get(machine, Arch.OTHER)
 
 
 def node_identity(machine_id: Path = Path(_MACHINE_ID)) -> str:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from agent import paths
 from agent.config.model import Config
-from agent.errors import PortError
-from agent.node import images, installed, programs, registries, snapshotter_root, unit_drop_ins, versions
-from agent.node.facts import Binary, Facts, FenceAbility, FileFact, Unknown
+from agent.errors import FileError, PortError
+from agent.node import images, installed, programs, registries, snapshotter_root, versions
+from agent.node.facts import Binary, Facts, FenceAbility, FileFact, UnitFact, Unknown
 from agent.node.machine import architecture
 from agent.plan import containerd_dropin, containerd_files
 from agent.plan.containerd_wishes import certs_directory
 from agent.plan.render_containerd import view_of
-from agent.ports import Ports
+from agent.ports import Files, Ports
 
 _RUN_S = 5.0
 _ASK_S = 5.0
@@ -50,7 +50,7 @@ def observe(
     snapshotter_unit = _known(lambda: ports.units.get(paths.SNAPSHOTTER_UNIT))
     running = _known(lambda: ports.containerd.server(deadline_s=_ASK_S))
     return Facts(
-        arch=architecture(ports),
+        arch=architecture(ports.machine),
         systemd_running=_known(ports.units.running) is True,
         nydusd=nydusd,
         nydus_image=nydus.binaries["nydus-image"],
@@ -76,7 +76,7 @@ def observe(
         snapshotter_root=snapshotter_root.find_root(
             ports, config.snapshotter.root, snapshotter_unit, running
         ),
-        snapshotter_drop_ins=unit_drop_ins.read_drop_ins(snapshotter_unit, ports.files),
+        snapshotter_drop_ins=read_drop_ins(snapshotter_unit, ports.files),
     )
 
 
@@ -221,3 +221,63 @@ def _listening(ports: Ports) -> tuple[int, ...] | Unknown:
             if len(fields) > 3 and fields[3] == _LISTEN:
                 found.add(int(fields[1].rpartition(":")[2], 16))
     return tuple(sorted(found))
+
+
+_DIRECTORIES = (
+    "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient",
+    "/etc/systemd/system",
+    "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
+)  # fmt: skip
+"""From the one that counts most (systemd.unit(5), "System Unit Search Path")."""
+_NO_FILE = "NNA0421"
+"""It is no regular file."""
+
+
+def read_drop_ins(unit: UnitFact | None | Unknown, files: Files) -> tuple[FileFact, ...] | Unknown:
+    """In the order in which systemd reads them."""
+    if not isinstance(unit, UnitFact):
+        return ()
+    try:
+        wanted = tuple(_on_disk(unit.name, files)) if unit.needs_reload else unit.drop_in_paths
+        found = [_read(files, path) for path in wanted]
+    except PortError as error:
+        return Unknown(f"{error.what}: {error.cause}")
+    return tuple(one for one in found if one is not None)
+
+
+def _read(files: Files, path: str) -> FileFact | None:
+    """None where it is masked (a link to /dev/null) or leads to nothing: systemd reads nothing of it, nor of
+    another one with its name.
+    """
+    try:
+        return files.read(path)
+    except FileError as error:
+        if error.code == _NO_FILE:
+            return None
+        raise
+
+
+def _on_disk(name: str, files: Files) -> Iterator[str]:
+    """By their names, whatever directory they lie in; of one name the first counts, and an empty one hides
+    the rest.
+    """
+    paths: dict[str, str] = {}
+    for above in _names(name):
+        for directory in _DIRECTORIES:
+            place = posixpath.join(directory, f"{above}.d")
+            for one in files.listdir(place):
+                if one.endswith(".conf"):
+                    paths.setdefault(one, posixpath.join(place, one))
+    return (paths[one] for one in sorted(paths))
+
+
+def _names(name: str) -> Iterator[str]:
+    """The unit's own name, then what it shares with others: a-b.service has a-.service.d and service.d
+    too.
+    """
+    stem, _, kind = name.rpartition(".")
+    yield name
+    while "-" in stem.rstrip("-"):
+        stem = stem.rstrip("-").rpartition("-")[0] + "-"
+        yield f"{stem}.{kind}"
+    yield kind

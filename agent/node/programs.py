@@ -8,9 +8,28 @@ from typing import Protocol, TypeAlias
 
 from agent.errors import PortError
 from agent.node import versions
-from agent.node.elf import HEADER, architecture
-from agent.node.facts import Binary, Unknown, Version
+from agent.node.facts import Arch, Binary, Unknown, Version
 from agent.ports import Files, Processes
+
+ELF_HEADER = 20
+"""Bytes that `elf_architecture` needs."""
+
+_MACHINES = {0x3E: Arch.AMD64, 0xB7: Arch.ARM64}  # EM_X86_64, EM_AARCH64
+
+
+def elf_architecture(head: bytes) -> Arch:
+    """The architecture of a program with these first bytes;
+
+    OTHER for anything that is neither ELF nor script.
+    """
+    if head.startswith(b"#!"):
+        return Arch.SCRIPT
+    if len(head) < ELF_HEADER or not head.startswith(b"\x7fELF") or head[4] != 2:  # EI_CLASS: 64 bits
+        return Arch.OTHER
+    if head[5] != 1:  # EI_DATA: little-endian
+        return Arch.OTHER
+    return _MACHINES.get(int.from_bytes(head[18:20], "little"), Arch.OTHER)
+
 
 DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 """Searched in this order: what an operator put into /usr/local comes before what the distribution ships."""
@@ -20,8 +39,8 @@ _RUN_S = 5.0
 Parse: TypeAlias = Callable[[str], tuple[Version | Unknown, str]]
 
 
-class Ports(Protocol):
-    """What is needed of agent.ports.Ports."""
+class FilesAndProcesses(Protocol):
+    """What is needed to look at a program."""
 
     @property
     def files(self) -> Files:
@@ -32,7 +51,9 @@ class Ports(Protocol):
         """Processes."""
 
 
-def find(ports: Ports, name: str, parse: Parse, *, crate: bool = False) -> Binary | None | Unknown:
+def find(
+    ports: FilesAndProcesses, name: str, parse: Parse, *, crate: bool = False
+) -> Binary | None | Unknown:
     """The first program of this name, or the one at this path; None where there is none, Unknown where a
     directory could not be read.
 
@@ -49,7 +70,7 @@ def find(ports: Ports, name: str, parse: Parse, *, crate: bool = False) -> Binar
     return None
 
 
-def of_release(ports: Ports, path: str, release: str) -> Binary | None | Unknown:
+def of_release(ports: FilesAndProcesses, path: str, release: str) -> Binary | None | Unknown:
     """The program at this path, which is known to be of an upstream release: where it tells no version, that
     counts.
 
@@ -64,11 +85,11 @@ def of_release(ports: Ports, path: str, release: str) -> Binary | None | Unknown
 
 
 def _look(
-    ports: Ports, path: str, told: Callable[[str, str], tuple[Version | Unknown, str]]
+    ports: FilesAndProcesses, path: str, told: Callable[[str, str], tuple[Version | Unknown, str]]
 ) -> Binary | None | Unknown:
     """A program by its head, and by what is `told` of its path and of what it says to --version."""
     try:
-        head = ports.files.head(path, HEADER)
+        head = ports.files.head(path, ELF_HEADER)
     except PortError as error:
         return Unknown(str(error))
     if head is None:
@@ -76,13 +97,13 @@ def _look(
     try:
         finished = ports.processes.run([path, "--version"], deadline_s=_RUN_S)
     except PortError as error:
-        return Binary(path, architecture(head), Unknown(str(error)))
+        return Binary(path, elf_architecture(head), Unknown(str(error)))
     version, text = told(path, finished.stdout or finished.stderr)
-    return Binary(path, architecture(head), version, text, versions.commit(finished.stdout))
+    return Binary(path, elf_architecture(head), version, text, versions.commit(finished.stdout))
 
 
 def _version(
-    ports: Ports, path: str, said: tuple[Version | Unknown, str], *, crate: bool
+    ports: FilesAndProcesses, path: str, said: tuple[Version | Unknown, str], *, crate: bool
 ) -> tuple[Version | Unknown, str]:
     version, text = said
     if not isinstance(version, Unknown):
@@ -93,7 +114,7 @@ def _version(
     return _crate_version(ports, path) if crate else (version, text)
 
 
-def _package_version(ports: Ports, path: str) -> tuple[Version | Unknown, str] | None:
+def _package_version(ports: FilesAndProcesses, path: str) -> tuple[Version | Unknown, str] | None:
     """By the package that ships the file; None where no package does."""
     try:
         owner = (
@@ -107,7 +128,7 @@ def _package_version(ports: Ports, path: str) -> tuple[Version | Unknown, str] |
     return versions.package(shown)
 
 
-def _crate_version(ports: Ports, path: str) -> tuple[Version | Unknown, str]:
+def _crate_version(ports: FilesAndProcesses, path: str) -> tuple[Version | Unknown, str]:
     argv = ["grep", "-a", "-o", "-E", "-m", "1", versions.CRATE_PATTERN, path]
     try:
         return versions.crate(ports.processes.run(argv, deadline_s=_RUN_S, ok=(0, 1)).stdout)
@@ -115,7 +136,7 @@ def _crate_version(ports: Ports, path: str) -> tuple[Version | Unknown, str]:
         return Unknown(str(error)), ""
 
 
-def reads_mirrors(ports: Ports, nydusd: Binary | None | Unknown) -> bool | Unknown:
+def reads_mirrors(ports: FilesAndProcesses, nydusd: Binary | None | Unknown) -> bool | Unknown:
     """Whether nydusd knows the settings of the `mirrors` block: their names lie in the program as text."""
     if not isinstance(nydusd, Binary):
         return Unknown("no nydusd")
@@ -130,5 +151,5 @@ def reads_mirrors(ports: Ports, nydusd: Binary | None | Unknown) -> bool | Unkno
         return Unknown(str(error))
 
 
-def _holds(ports: Ports, path: str, text: str) -> bool:
+def _holds(ports: FilesAndProcesses, path: str, text: str) -> bool:
     return ports.processes.run(["grep", "-q", "-a", "-F", text, path], deadline_s=_RUN_S, ok=(0, 1)).code == 0

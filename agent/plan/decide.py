@@ -107,7 +107,7 @@ def _mirrors_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
     refusals = [Refusal("NNA0321", f"dialect mirrors cannot work here: {reason}", fix) for reason in found]
     if not config.mirror.registry:
         reason = "dialect mirrors needs mirror.registry: without it the mirror asks its own default registry"
-        refusals.append(Refusal("NNA0322", reason, 'set mirror.registry = "https://HOST"'))
+        refusals.append(Refusal("NNA0321", reason, 'set mirror.registry = "https://HOST"'))
     return tuple(refusals)
 
 
@@ -252,10 +252,10 @@ def binary_refusals(facts: Facts) -> tuple[Refusal, ...]:
     """Programs that are missing or cannot run here."""
     needed = (
         ("NNA0201", "nydusd", facts.nydusd, "install a package of it: nydus-agent programs --help"),
-        ("NNA0203", "containerd-nydus-grpc", facts.snapshotter, "apt install nydus-snapshotter"),
-        ("NNA0204", "containerd", facts.containerd, "apt install containerd"),
+        ("NNA0201", "containerd-nydus-grpc", facts.snapshotter, "apt install nydus-snapshotter"),
+        ("NNA0201", "containerd", facts.containerd, "apt install containerd"),
     )
-    found = [Refusal("NNA0207", one.reason, one.try_) for one in facts.missing]
+    found = [Refusal("NNA0201", one.reason, one.try_) for one in facts.missing]
     told = {program for one in facts.missing for program in Project(one.project).programs}
     for code, name, fact, try_ in needed:
         if name in told:
@@ -267,7 +267,7 @@ def binary_refusals(facts: Facts) -> tuple[Refusal, ...]:
         elif fact.arch not in (facts.arch, Arch.SCRIPT):
             found.append(
                 Refusal(
-                    "NNA0202",
+                    "NNA0201",
                     f"{fact.path} is built for {fact.arch.value}, this node is {facts.arch.value}",
                     try_,
                 )
@@ -275,5 +275,5 @@ def binary_refusals(facts: Facts) -> tuple[Refusal, ...]:
     image = facts.nydus_image
     if isinstance(image, Binary) and image.arch not in (facts.arch, Arch.SCRIPT):
         reason = f"{image.path} is built for {image.arch.value}, this node is {facts.arch.value}"
-        found.append(Refusal("NNA0202", reason, "install nydus-image for this architecture"))
+        found.append(Refusal("NNA0201", reason, "install nydus-image for this architecture"))
     return tuple(found)

@@ -71,7 +71,7 @@ def _containerd_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
     elif not isinstance(facts.containerd_unit, UnitFact) or facts.containerd_unit.load_state == "not-found":
         found.append(
             Refusal(
-                "NNA0302",
+                "NNA0301",
                 f"there is no {config.containerd.unit}",
                 f"systemctl status {config.containerd.unit}",
             )
@@ -79,7 +79,7 @@ def _containerd_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
     elif facts.containerd_unit.load_state == "masked":
         found.append(
             Refusal(
-                "NNA0302", f"{config.containerd.unit} is masked", f"systemctl unmask {config.containerd.unit}"
+                "NNA0301", f"{config.containerd.unit} is masked", f"systemctl unmask {config.containerd.unit}"
             )
         )
     return tuple(found)
@@ -89,8 +89,8 @@ def _credentials_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
     """What the operator named must be usable: without it each private image fails at its next start."""
     if not config.registries.credentials:
         return ()
-    code = "NNA1202" if facts.credentials.path else "NNA1201"
-    return tuple(Refusal(code, problem, facts.credentials.try_) for problem in facts.credentials.problems)
+    named = facts.credentials
+    return tuple(Refusal("NNA1201", problem, named.try_) for problem in named.problems)
 
 
 def _unreadable(config: Config, facts: Facts) -> tuple[Refusal, ...]:

@@ -64,7 +64,7 @@ def _refuse_if_named(facts: Facts, record: WriteFile, why: str) -> None:
     fact = facts.file(record.path)
     if isinstance(fact, FileFact) and paths.PROXY_PLUGIN.encode() in fact.content:
         refuse(
-            [Refusal("NNA0331", why, f"take {paths.PROXY_PLUGIN} out of {record.path}, then run this again")]
+            [Refusal("NNA0313", why, f"take {paths.PROXY_PLUGIN} out of {record.path}, then run this again")]
         )
     if isinstance(fact, Unknown) and not record.path.endswith("/hosts.toml"):
         refuse(
@@ -79,7 +79,7 @@ def removal(config: Config, facts: Facts, records: Sequence[WriteFile], former: 
     about `paths.PACKAGED_UNIT_FILE`.
 
     Files of other owners that were edited since keep what others wrote: only our keys are taken out, and
-    where that is not possible the file is left alone and named in a warning. Raises PlanError NNA0331 where
+    where that is not possible the file is left alone and named in a warning. Raises PlanError NNA0313 where
     that file is containerd's and would go on naming the snapshotter, and NNA0390 (a bug of ours).
     """
     warnings: list[str] = []
@@ -141,7 +141,7 @@ def _named_again(config: Config, after: Node) -> str:
     """The address of the snapshotter of our name that containerd goes on using, as it did before us; "" where
     none.
 
-    Raises PlanError NNA0331 where it would name one that it does not know: somebody copied our keys into
+    Raises PlanError NNA0313 where it would name one that it does not know: somebody copied our keys into
     another file.
     """
     seen = view_of(config, after)
@@ -155,7 +155,7 @@ def _named_again(config: Config, after: Node) -> str:
             f"{files} would go on naming the snapshotter {paths.PROXY_PLUGIN}, which nothing registers "
             f"any more"
         )
-        refuse([Refusal("NNA0331", why, f"take {paths.PROXY_PLUGIN} out of {files}, then run this again")])
+        refuse([Refusal("NNA0313", why, f"take {paths.PROXY_PLUGIN} out of {files}, then run this again")])
     return str(address)
 
 

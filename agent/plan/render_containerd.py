@@ -137,13 +137,13 @@ def _ground(config: Config, node: Node) -> _Ground | Refusal:
         return Refusal("NNA0311", f"{one.path} {one.reason}", "containerd config dump")
     wrong = _unsupported(kind, loaded)
     if wrong:
-        return Refusal("NNA0312", wrong, "containerd config default")
+        return Refusal("NNA0311", wrong, "containerd config default")
     base = view(kind, loaded)
     if base.address and base.address != config.containerd.address:
         reason = (
             f"containerd listens on {base.address}, [containerd] address says {config.containerd.address}"
         )
-        return Refusal("NNA0317", reason, f'set containerd.address = "{base.address}"')
+        return Refusal("NNA0314", reason, f'set containerd.address = "{base.address}"')
     return _Ground(config, kind, node.version, without, loaded, base, mine)
 
 
@@ -220,7 +220,7 @@ def _impossible(ground: _Ground, changes: Mapping[str, bytes | None]) -> tuple[R
         and ground.version < _RUNTIME_SNAPSHOTTER
     ):
         reason = "mode runtime-class needs containerd 1.7: in 1.6 a runtime has no snapshotter of its own"
-        found.append(Refusal("NNA0316", reason, 'set containerd.mode = "default" or "plugin-only"'))
+        found.append(Refusal("NNA0314", reason, 'set containerd.mode = "default" or "plugin-only"'))
     root, last = ground.root, last_version(ground.loaded)
     drops = any(path != ground.config.containerd.config and one is not None for path, one in changes.items())
     if (
@@ -236,7 +236,7 @@ def _impossible(ground: _Ground, changes: Mapping[str, bytes | None]) -> tuple[R
             f"files as "
             "of the last version, and a file of ours after it would change what the others mean"
         )
-        found.append(Refusal("NNA0315", reason, f"give {culprit} the version {root.version}"))
+        found.append(Refusal("NNA0313", reason, f"give {culprit} the version {root.version}"))
     return tuple(found)
 
 
@@ -251,7 +251,7 @@ def _overridden(ground: _Ground, want: Wished, after: Node) -> tuple[Refusal, ..
         ", ".join(one.path for one in loaded[1:] if not _is_mine(one.path, one.content)) or loaded[0].path
     )
     reason = f"{', '.join(unmet)} would not take effect: overridden in {others}"
-    return (Refusal("NNA0315", reason, "containerd config dump"),)
+    return (Refusal("NNA0313", reason, "containerd config dump"),)
 
 
 def _unread(ground: _Ground) -> tuple[str, ...]:

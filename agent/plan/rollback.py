@@ -73,7 +73,7 @@ class _Back:
 def rollback(config: Config, facts: Facts, touched: Sequence[Touched], notes: Sequence[str] = ()) -> Plan:
     """The steps back. `config` is the one of the generation that is gone back to.
 
-    Raises PlanError: NNA0332 where others' edits cannot be kept, NNA0303, what `decide` refuses, NNA0390 (our
+    Raises PlanError: NNA0313 where others' edits cannot be kept, NNA0303, what `decide` refuses, NNA0390 (our
     bug).
     """
     backs = [_back(config, facts, one) for one in touched]
@@ -161,7 +161,7 @@ def _is_shared(path: str) -> bool:
 
 def _cannot(path: str, why: str) -> Refusal:
     return Refusal(
-        "NNA0332", f"{path} was edited since, and cannot be brought back: {why}", "nydus-agent plan"
+        "NNA0313", f"{path} was edited since, and cannot be brought back: {why}", "nydus-agent plan"
     )
 
 

@@ -23,7 +23,7 @@ def refusals(facts: Facts) -> tuple[Refusal, ...]:
         f"{nydusd.path} --version names no git commit: this snapshotter would not start again while "
         f"images are mounted"
     )
-    return (Refusal("NNA0206", reason, "install an official build of nydusd"),)
+    return (Refusal("NNA0201", reason, "install an official build of nydusd"),)
 
 
 def notes(facts: Facts, changes: Changes) -> tuple[str, ...]:

@@ -68,8 +68,7 @@ from agent.ports.verbs import (
     Trial,
     Trials,
 )  # fmt: skip
-from agent.registry.credential import Credential, Looked
-from agent.registry.secret import Secret
+from agent.registry.credential import Credential, Looked, Secret
 
 __all__ = [
     "Alarm", "Alarms", "BenchPorts", "Caches", "Cgroups", "Clock", "Containerd", "Credential",

@@ -8,8 +8,6 @@ from typing import Protocol
 
 from agent.node.facts import FileFact, Moment, UnitFact
 from agent.node.facts_daemon import Listener
-from agent.registry.credential import Looked as Looked
-from agent.registry.secret import Secret as Secret
 
 
 class Files(Protocol):
@@ -200,7 +198,7 @@ class Cgroups(Protocol):
 
     def of_processes(self, *patterns: str) -> Mapping[str, tuple[str, ...]]:
         """For each pattern the cgroups of all processes with such a short name (proc_pid_comm(5)), as paths
-        in the tree, sorted. A pattern is the name, or its beginning and a "*". Raises FenceError (NNA0802).
+        in the tree, sorted. A pattern is the name, or its beginning and a "*". Raises FenceError (NNA0801).
         """
 
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.node.facts import PluginFact, RunningContainerd
-from agent.registry.credential import Credential
-from agent.registry.credential import Looked as Looked
-from agent.registry.secret import Secret as Secret
+from agent.registry.credential import Credential, Looked, Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +183,7 @@ class Credentials(Protocol):
         tried.
 
         No credential is an answer (`Looked.credential` None): public images need none. Raises CredentialError
-        where a source is there and cannot be used: NNA1201 it cannot be read, NNA1202 others may read it or
+        where a source is there and cannot be used: NNA1201 it cannot be read, NNA1201 others may read it or
         it is wrong (all problems at once), NNA1203 a helper failed. `deadline_s` is a helper's.
         """
 
@@ -208,7 +206,7 @@ class RegistryTokens(Protocol):
         """The header that answers a 401 with this WWW-Authenticate: basic, or a bearer token that was fetched
         for these scopes (and what the challenge names). What was known for them before is forgotten.
 
-        Raises CredentialError: NNA1204 the token server cannot be used or does not answer rightly, NNA1205
+        Raises CredentialError: NNA1203 the token server cannot be used or does not answer rightly, NNA1205
         it, or the registry, refuses this credential or there is none to answer with (`seen` says what was
         tried).
         """

@@ -9,8 +9,6 @@ from typing import Protocol
 
 from agent.node.facts_daemon import FenceAbility, Listener
 from agent.ports.node import Cgroups, Processes, SocketTables
-from agent.registry.credential import Looked as Looked
-from agent.registry.secret import Secret as Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +171,7 @@ class ListenerProcesses(Protocol):
         followed.
         """
 
-    def look(self) -> Holders:
+    def read(self) -> Holders:
         """How they are now. Cheap: for every tick."""
 
 

@@ -12,8 +12,6 @@ from agent.bench.picture import Chart
 from agent.ports.node import Cgroups, Clock, Files, Machine, Processes, SocketHolders, SocketTables, Units
 from agent.ports.services import Containerd, Http, Nydusd, PeerStore, SnapshotterSocket, Tls
 from agent.ports.switch import Drill, Fence
-from agent.registry.credential import Looked as Looked
-from agent.registry.secret import Secret as Secret
 
 
 class Ledger(Protocol):
@@ -82,7 +80,7 @@ class Trials(Protocol):
 
     def start(self, nydusd: str, *, deadline_s: float) -> str:
         """Start it without an image until it answers and serves a mount of its own, and end it without a
-        trace; the version that it tells. Raises NydusdError NNA0737.
+        trace; the version that it tells. Raises NydusdError NNA0731.
         """
 
     def read(

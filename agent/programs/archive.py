@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from agent.errors import ProgramsError
-from agent.node import elf
 from agent.node.facts import Arch
+from agent.node.programs import ELF_HEADER, elf_architecture
 from agent.programs.lock import ARCHIVE_CAP, Program
 from agent.programs.release import ProgramName
 
@@ -29,7 +29,7 @@ _DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, RecursionE
 def take(archive: Path, names: Sequence[ProgramName], arch: Arch, into: Path) -> tuple[Program, ...]:
     """Copy the programs of these names into a directory, and say what they are, in the order of `names`.
 
-    Raises ProgramsError NNA1117 where the archive, or one of them, is not as it must be, and OSError where a
+    Raises ProgramsError NNA1115 where the archive, or one of them, is not as it must be, and OSError where a
     file cannot be written.
     """
     taken: dict[str, Program] = {}
@@ -111,17 +111,17 @@ def _copy(
     digest, size, head = hashlib.sha256(), 0, b""
     with open(into / name, "xb") as file:
         while piece := content.read(_PIECE):
-            head = head or piece[: elf.HEADER]
+            head = head or piece[:ELF_HEADER]
             size += len(piece)
             digest.update(piece)
             file.write(piece)
     if size != member.size:
         raise EOFError(f"{name} in it is cut off")
-    made_for = elf.architecture(head)
+    made_for = elf_architecture(head)
     if made_for is not arch:
         raise ValueError(f"{name} in it is for {made_for.value}, not for {arch.value}")
     return Program(name, size, digest.hexdigest())
 
 
 def _refused(archive: Path, cause: str) -> ProgramsError:
-    return ProgramsError("NNA1117", f"{archive.name} cannot be used", cause=cause)
+    return ProgramsError("NNA1115", f"{archive.name} cannot be used", cause=cause)

@@ -40,13 +40,13 @@ class Fetched:
 
 
 def check_source(source: str) -> None:
-    """Raises ProgramsError NNA1122 where nothing can be taken from there. "": each archive's own URL."""
+    """Raises ProgramsError NNA1101 where nothing can be taken from there. "": each archive's own URL."""
     if _is_url(source):
         if "@" in urlsplit(source).netloc:
-            raise ProgramsError("NNA1122", "the source's URL holds a user name", try_="put it into ~/.netrc")
+            raise ProgramsError("NNA1101", "the source's URL holds a user name", try_="put it into ~/.netrc")
     elif source and not Path(source).is_dir():
         cause = "it is no directory and no URL"
-        raise ProgramsError("NNA1122", f"{source} cannot be used as a source", cause=cause)
+        raise ProgramsError("NNA1101", f"{source} cannot be used as a source", cause=cause)
 
 
 def place_of(url: str, source: str) -> str:
@@ -58,7 +58,7 @@ def fetch(place: str, into: Path, cap: int, each: Callable[[int], None]) -> Fetc
     """Copy what is at `place`, a URL or a path, into a new file. `each` is told the bytes that have come.
 
     No more than a piece beyond `cap` bytes is taken; the size then says that it was longer.
-    Raises ProgramsError NNA1111, NNA1112, and OSError where the file cannot be written.
+    Raises ProgramsError NNA1111, and OSError where the file cannot be written.
     """
     digest, size = hashlib.sha256(), 0
     with open(into, "xb") as file, _deadline(place):
@@ -75,7 +75,7 @@ def fetch(place: str, into: Path, cap: int, each: Callable[[int], None]) -> Fetc
 def fetch_checksum(url: str, source: str) -> str:
     """The sha256 that upstream's file beside the archive of this URL names.
 
-    Raises ProgramsError NNA1111, NNA1112, NNA1124.
+    Raises ProgramsError NNA1111, NNA1115.
     """
     place = place_of(url, source) + CHECKSUM_SUFFIX
     content = b""
@@ -86,10 +86,10 @@ def fetch_checksum(url: str, source: str) -> str:
                 break
     line = _CHECKSUM.fullmatch(content) if len(content) <= _CHECKSUM_CAP else None
     if line is None:
-        raise ProgramsError("NNA1124", f"{place} is no checksum", cause=f"it begins with {content[:60]!r}")
+        raise ProgramsError("NNA1115", f"{place} is no checksum", cause=f"it begins with {content[:60]!r}")
     named, archive = line[2].decode(), url.rpartition("/")[2]
     if named != archive:
-        raise ProgramsError("NNA1124", f"{place} is no checksum of {archive}", cause=f"it names {named}")
+        raise ProgramsError("NNA1115", f"{place} is no checksum of {archive}", cause=f"it names {named}")
     return line[1].decode()
 
 
@@ -117,7 +117,7 @@ def _check_answer(url: str, answer: requests.Response) -> None:
     if url.startswith("https://") and not all(one.startswith("https://") for one in led):
         raise ProgramsError("NNA1111", f"{url} cannot be fetched", cause="it leads out of https")
     if answer.status_code != 200:
-        raise ProgramsError("NNA1112", f"{url} is not there for us", cause=f"HTTP {answer.status_code}")
+        raise ProgramsError("NNA1111", f"{url} is not there for us", cause=f"HTTP {answer.status_code}")
 
 
 def _plainly(error: Exception) -> str:
@@ -140,7 +140,7 @@ def _from_disk(path: str) -> Iterator[bytes]:
                 yield piece
     except OSError as error:
         cause = error.strerror or str(error)
-        raise ProgramsError("NNA1112", f"{path} cannot be read", cause=cause) from None
+        raise ProgramsError("NNA1111", f"{path} cannot be read", cause=cause) from None
 
 
 @contextmanager

@@ -78,7 +78,7 @@ class Lock:
 def parse(content: bytes, path: str) -> Lock:
     """The lock in `content`, which was read from `path`.
 
-    Raises ProgramsError: NNA1101 where it is not TOML at all, NNA1102 with every problem at once.
+    Raises ProgramsError: NNA1101 where it is not TOML at all, NNA1101 with every problem at once.
     """
     tree = _toml(content, path)
     complaints = Complaints(path)
@@ -89,7 +89,7 @@ def parse(content: bytes, path: str) -> Lock:
     if complaints.problems:
         count = len(complaints.problems)
         what = f"{path} is wrong ({count} problem{'s' if count > 1 else ''}), nothing was made"
-        raise ProgramsError("NNA1102", what, problems=tuple(complaints.problems))
+        raise ProgramsError("NNA1101", what, problems=tuple(complaints.problems))
     return lock
 
 
@@ -137,14 +137,14 @@ def merged(before: Lock, seen: Sequence[Release], path: str) -> Lock:
     """What was pinned in `path` before, with what was seen now.
 
     An entry that is there stays as it is, so that its package keeps its bytes.
-    Raises ProgramsError NNA1124 where a release has another archive now.
+    Raises ProgramsError NNA1115 where a release has another archive now.
     """
     pinned = {one.key: one for one in before.release}
     for one in seen:
         there = pinned.setdefault(one.key, one)
         if there.sha256 != one.sha256:
             raise ProgramsError(
-                "NNA1124", f"{one} is not what was pinned before", cause=f"{path} pins other bytes",
+                "NNA1115", f"{one} is not what was pinned before", cause=f"{path} pins other bytes",
                 seen=(f"pinned: {there.sha256}", f"now: {one.sha256}"),
             )  # fmt: skip
     return Lock(tuple(sorted(pinned.values(), key=lambda one: (one.project, order(one.version), one.arch))))
@@ -153,7 +153,7 @@ def merged(before: Lock, seen: Sequence[Release], path: str) -> Lock:
 def select(lock: Lock, versions: Mapping[Project, str], arches: Collection[Arch]) -> tuple[Release, ...]:
     """The releases that are named; where no version or no architecture is named, those of all of them.
 
-    Raises ProgramsError NNA1107 with what the lock does pin.
+    Raises ProgramsError NNA1101 with what the lock does pin.
     """
     fitting = [one for one in lock.release if not arches or one.arch in arches]
     named = [one for one in fitting if not versions or versions.get(one.project) == one.version]
@@ -164,6 +164,6 @@ def select(lock: Lock, versions: Mapping[Project, str], arches: Collection[Arch]
     what = " and ".join(absent) or "release"
     where = f" for {' or '.join(sorted(arches))}" if arches else ""
     raise ProgramsError(
-        "NNA1107", f"the lock pins no {what}{where}", cause="" if lock.release else "it is empty",
+        "NNA1101", f"the lock pins no {what}{where}", cause="" if lock.release else "it is empty",
         seen=tuple(map(str, lock.release)),
     )  # fmt: skip

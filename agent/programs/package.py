@@ -72,11 +72,11 @@ def make(
 ) -> Package:
     """Make the package of a release in a directory. `source`: see `download.place_of`; `each` hears of bytes.
 
-    Raises ProgramsError NNA1111, NNA1112 (the way there), NNA1115 (other bytes than the lock pins), NNA1117
-    (what is in the archive), NNA1126 (packing).
+    Raises ProgramsError NNA1111 (the way there), NNA1115 (other bytes than the lock pins), NNA1115
+    (what is in the archive), NNA1111 (packing).
     """
     if processes.which("dpkg-deb") is None:
-        raise ProgramsError("NNA1126", "no package can be made here", cause="there is no dpkg-deb")
+        raise ProgramsError("NNA1111", "no package can be made here", cause="there is no dpkg-deb")
     try:
         with TemporaryDirectory(prefix=".programs-", dir=directory) as work:
             made = _make(release, source, Path(work), processes, each)
@@ -87,10 +87,10 @@ def make(
             return Package(release, final, len(content), hashlib.sha256(content).hexdigest())
     except OSError as error:
         cause = f"{error.filename or directory}: {error.strerror or error}"
-        raise ProgramsError("NNA1126", f"the package of {release} cannot be made", cause=cause) from None
+        raise ProgramsError("NNA1111", f"the package of {release} cannot be made", cause=cause) from None
     except ProcessError as error:
         what, cause = f"the package of {release} cannot be made", f"{error.what}: {error.cause}"
-        raise ProgramsError("NNA1126", what, cause=cause, seen=error.seen) from None
+        raise ProgramsError("NNA1111", what, cause=cause, seen=error.seen) from None
 
 
 def _make(

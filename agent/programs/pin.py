@@ -21,8 +21,8 @@ def pin(
     it.
 
     `source`: see `download.place_of`; `now` is in seconds since 1970; `each` hears of bytes.
-    Raises ProgramsError NNA1109 (known not to work), NNA1111, NNA1112 (the way there), NNA1117 (what is in
-    the archive), NNA1124 (its checksum), and OSError where nothing can be written.
+    Raises ProgramsError NNA1101 (known not to work), NNA1111 (the way there), NNA1115 (what is in
+    the archive), NNA1115 (its checksum), and OSError where nothing can be written.
     """
     _check_version(project, version)
     url = project.url(version, arch)
@@ -33,10 +33,10 @@ def pin(
         fetched = download.fetch(place, packed, ARCHIVE_CAP, each)
         if fetched.size > ARCHIVE_CAP:
             cause = f"it is longer than {ARCHIVE_CAP >> 20} MiB"
-            raise ProgramsError("NNA1117", f"{place} cannot be used", cause=cause)
+            raise ProgramsError("NNA1115", f"{place} cannot be used", cause=cause)
         if fetched.sha256 != wanted:
             seen = (f"checksum: {wanted}", f"seen: {fetched.sha256}")
-            raise ProgramsError("NNA1124", f"{place} is not what the file beside it says", seen=seen)
+            raise ProgramsError("NNA1115", f"{place} is not what the file beside it says", seen=seen)
         programs = archive.take(packed, project.programs, arch, Path(work))
     return Release(project, version, arch, url, fetched.size, fetched.sha256, int(now), programs)
 
@@ -47,11 +47,11 @@ def _check_version(project: Project, version: str) -> None:
         pairs.Pair(nydus=number) if project is Project.NYDUS else pairs.Pair(snapshotter=number)
     )
     if wrong:
-        raise ProgramsError("NNA1109", f"{project} {version} does not work here", cause=wrong[0])
+        raise ProgramsError("NNA1101", f"{project} {version} does not work here", cause=wrong[0])
 
 
 def read_lock(path: Path) -> Lock:
-    """The lock in a file. Raises ProgramsError NNA1101, NNA1102."""
+    """The lock in a file. Raises ProgramsError NNA1101."""
     try:
         with open(path, "rb") as file:
             content = file.read(LOCK_CAP + 1)

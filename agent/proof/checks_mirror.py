@@ -63,7 +63,7 @@ def _owner(view: ProofView, seen: list[str]) -> CheckResult | None:
         return not_proved(_NUMBER, _NAME, why)
     if owner is Owner.FOREIGN:
         return failed(
-            _NUMBER, _NAME, "NNA0811", f"the listener on {host}:{port} is not {user}'s", cause=evidence,
+            _NUMBER, _NAME, "NNA1019", f"the listener on {host}:{port} is not {user}'s", cause=evidence,
             try_=f"ss -tlnp 'sport = :{port}'",
         )  # fmt: skip
     seen.append(evidence)
@@ -104,12 +104,12 @@ def _fence(view: ProofView, effective: Effective, daemon: DaemonView, seen: list
         return not_proved(_NUMBER, _NAME, f"the fence was not tried: {ability.reason}", *seen)
     if not ability.usable:
         return failed(
-            _NUMBER, _NAME, "NNA0814", "the mode is fence, and the fence does not work", cause=ability.reason,
+            _NUMBER, _NAME, "NNA0803", "the mode is fence, and the fence does not work", cause=ability.reason,
             evidence=tuple(seen), try_="nft list ruleset",
         )  # fmt: skip
     if daemon.fresh and daemon.mode == "native":
         return failed(
-            _NUMBER, _NAME, "NNA0815", "the node is set up for the fence, and the agent does not use it",
+            _NUMBER, _NAME, "NNA0803", "the node is set up for the fence, and the agent does not use it",
             cause=daemon.mode_reason or "it says mode native", evidence=tuple(seen), try_=_STATUS_LINE,
         )  # fmt: skip
     seen.append("fence self-test passed")
@@ -128,11 +128,11 @@ def _canary(view: ProofView, seen: list[str]) -> CheckResult | None:
     try:
         through = view.ports.http.get(url, deadline_s=CALL_S, proxy=view.config.mirror.url)
     except HttpError as error:
-        return failed_by(_NUMBER, _NAME, "NNA0813", error, f"curl -sv -x {view.config.mirror.url} {url}")
+        return failed_by(_NUMBER, _NAME, "NNA0812", error, f"curl -sv -x {view.config.mirror.url} {url}")
     wrong = _compare(direct, through)
     if wrong:
         return failed(
-            _NUMBER, _NAME, "NNA0813", "the canary through the mirror's data path came back wrong",
+            _NUMBER, _NAME, "NNA0812", "the canary through the mirror's data path came back wrong",
             cause=wrong,
             evidence=tuple(seen), try_=f"curl -sv -x {view.config.mirror.url} {url}",
         )  # fmt: skip

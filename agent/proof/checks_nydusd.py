@@ -56,13 +56,13 @@ def running(view: ProofView, effective: Effective) -> CheckResult:
             info = view.ports.nydusd.info(socket, deadline_s=CALL_S)
         except NydusdError as error:
             return failed_by(
-                _NUMBER, _NAME, "NNA0742", error, f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50"
+                _NUMBER, _NAME, "NNA0741", error, f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50"
             )
         mounts += len(info.backends)
         wrong += _differences(info, wanted, effective.dialect)
     if wrong:
         return failed(
-            _NUMBER, _NAME, "NNA0743", f"{len(wrong)} of {mounts} mounts differ from the template",
+            _NUMBER, _NAME, "NNA0741", f"{len(wrong)} of {mounts} mounts differ from the template",
             cause=wrong[0],
             evidence=tuple(wrong[1:5]),
             try_="start the containers of these images anew: a mount keeps the configuration that it was "

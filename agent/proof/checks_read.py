@@ -110,7 +110,7 @@ def judged(trial: Trial, grown: int | None, no_counter: str, registry: str) -> C
     seen = _figures(trial, grown)
     if trial.error:
         return failed(
-            _NUMBER, _NAME, "NNA0733",
+            _NUMBER, _NAME, "NNA0734",
             f"blob bytes did not come through the mirror: a read from {registry} failed",
             cause=trial.error, evidence=seen, try_="journalctl -u nydus-snapshotter.service -n 50",
         )  # fmt: skip
@@ -135,7 +135,7 @@ def judged(trial: Trial, grown: int | None, no_counter: str, registry: str) -> C
         )
     if grown < need:
         return failed(
-            _NUMBER, _NAME, "NNA0736", "the mirror's own counter does not know of the bytes",
+            _NUMBER, _NAME, "NNA0734", "the mirror's own counter does not know of the bytes",
             cause=f"{_TRAFFIC} grew by {mib(grown)}, nydusd fetched {mib(trial.fetched)}", evidence=seen,
             try_="is [mirror] metrics_url that of the mirror in [mirror] url?",
         )  # fmt: skip

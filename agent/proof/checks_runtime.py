@@ -76,7 +76,7 @@ def binaries(view: ProofView) -> CheckResult:
         _start_once(view)
     except NydusdError as error:
         package = Project.NYDUS.package(_packaged(view))
-        return failed_by(number, name, "NNA0737", error, f"sudo apt purge {package}")
+        return failed_by(number, name, "NNA0731", error, f"sudo apt purge {package}")
     return ok(
         number, name, ", ".join(f"{name} {version}" for name, version in versions.known_versions(view.facts))
     )
@@ -112,10 +112,10 @@ def snapshotter_unit(view: ProofView) -> CheckResult:
     try:
         unit = view.ports.units.get(paths.SNAPSHOTTER_UNIT)
     except SystemdError as error:
-        return unknown(number, name, "NNA0711", error)
+        return unknown(number, name, "NNA0405", error)
     if unit is None or unit.load_state != "loaded":
         return failed(
-            number, name, "NNA0711", f"{paths.SNAPSHOTTER_UNIT} is not there",
+            number, name, "NNA0405", f"{paths.SNAPSHOTTER_UNIT} is not there",
             cause=f"systemd says: {unit.load_state}" if unit is not None else "systemd knows no such unit",
             try_="nydus-agent apply",
         )  # fmt: skip
@@ -133,11 +133,11 @@ def _unit_problem(unit: UnitFact, before: Before) -> tuple[str, str]:
     if unit.active_state != "active":
         why = "its start limit was hit" if unit.result == "start-limit-hit" else f"result: {unit.result}"
         return (
-            "NNA0712",
+            "NNA0405",
             f"it is {unit.active_state} ({unit.sub_state}); {why}; restarted {unit.n_restarts} times",
         )
     if unit.name in before.restarted and unit.invocation_id == before.snapshotter_invocation:
-        return "NNA0713", f"process {unit.main_pid} is still the one from before the restart"
+        return "NNA0405", f"process {unit.main_pid} is still the one from before the restart"
     if unit.kill_mode != "process":
         drop_ins = ", ".join(unit.drop_in_paths) or unit.fragment_path
         return (
@@ -146,11 +146,11 @@ def _unit_problem(unit: UnitFact, before: Before) -> tuple[str, str]:
         )
     if not _spares_loopback(unit.environment):
         return (
-            "NNA0715",
+            "NNA0714",
             "a proxy is in its environment, NO_PROXY does not name 127.0.0.1: the mirror is not reached",
         )
     return (
-        ("", "") if not unit.needs_reload else ("NNA0716", "its file was changed and systemd has not read it")
+        ("", "") if not unit.needs_reload else ("NNA0714", "its file was changed and systemd has not read it")
     )
 
 
@@ -168,7 +168,7 @@ def snapshotter_socket(view: ProofView) -> CheckResult:
     try:
         view.ports.snapshotter.alive(paths.SNAPSHOTTER_SOCKET, deadline_s=CALL_S)
     except ContainerdError as error:
-        return failed_by(number, name, "NNA0717", error, _JOURNAL)
+        return failed_by(number, name, "NNA0405", error, _JOURNAL)
     return ok(number, name, f"on {paths.SNAPSHOTTER_SOCKET}")
 
 
@@ -178,10 +178,10 @@ def containerd(view: ProofView) -> CheckResult:
     try:
         server = view.ports.containerd.server(deadline_s=CALL_S)
     except ContainerdError as error:
-        return failed_by(number, name, "NNA0651", error, f"systemctl status {view.config.containerd.unit}")
+        return failed_by(number, name, "NNA0405", error, f"systemctl status {view.config.containerd.unit}")
     if view.config.containerd.unit in view.before.restarted and server.pid == view.before.containerd_pid:
         return failed(
-            number, name, "NNA0652", "containerd was not restarted",
+            number, name, "NNA0405", "containerd was not restarted",
             cause=f"process {server.pid} is the one from before",
             try_=f"systemctl status {view.config.containerd.unit}",
         )  # fmt: skip
@@ -235,7 +235,7 @@ def cri(view: ProofView) -> CheckResult:
         broken = [f"{one.type}.{one.id}: {one.init_err}" for one in parts if one.init_err]
         if broken:
             return failed(
-                number, name, "NNA0654", "containerd's CRI did not start", cause=broken[0],
+                number, name, "NNA0607", "containerd's CRI did not start", cause=broken[0],
                 evidence=tuple(broken[1:]),
                 try_=f"journalctl -u {view.config.containerd.unit} -n 50",
             )  # fmt: skip
@@ -246,9 +246,9 @@ def cri(view: ProofView) -> CheckResult:
     except ContainerdUnavailableError as error:
         return not_proved(number, name, f"containerd does not answer: {error.cause or error.what}")
     except ContainerdError as error:
-        return failed_by(number, name, "NNA0654", error, f"journalctl -u {view.config.containerd.unit} -n 50")
+        return failed_by(number, name, "NNA0607", error, f"journalctl -u {view.config.containerd.unit} -n 50")
     if status.get("RuntimeReady", "") == "false":
-        return failed(number, name, "NNA0656", "CRI says that its runtime is not ready",
+        return failed(number, name, "NNA0607", "CRI says that its runtime is not ready",
                       cause="RuntimeReady is false",
                       try_="crictl info")  # fmt: skip
     runtime = view.config.containerd.mode is ContainerdMode.RUNTIME_CLASS
@@ -271,7 +271,7 @@ def _runtime(view: ProofView, config: str) -> CheckResult | None:
         return None
     named = f"the runtime's snapshotter is {snapshotter or 'the default one'}"
     return failed(
-        number, name, "NNA0655", f"CRI does not start the runtime class {paths.RUNTIME} with our snapshotter",
+        number, name, "NNA0653", f"CRI does not start the runtime class {paths.RUNTIME} with our snapshotter",
         cause=f"it knows no runtime {paths.RUNTIME}" if snapshotter is None else named,
         try_=f"nydus-agent plan; systemctl restart {view.config.containerd.unit}",
     )  # fmt: skip
@@ -309,7 +309,7 @@ def _cri_judged(view: ProofView, points: tuple[str, ...], version: Version) -> C
         return not_proved(number, name, "a restart of containerd is due ([containerd] restart = never)",
                           try_=f"systemctl restart {view.config.containerd.unit}")  # fmt: skip
     return failed(
-        number, name, "NNA0655", "CRI uses another snapshotter by default",
+        number, name, "NNA0653", "CRI uses another snapshotter by default",
         cause=f"its image file system is at {first or 'an unknown place'}, ours is {root}",
         try_="nydus-agent plan; nydus-agent apply",
     )  # fmt: skip
@@ -327,11 +327,11 @@ def prepare(view: ProofView) -> CheckResult:
     try:
         _prepare(view)
     except (ContainerdUnavailableError, ContainerdNotFoundError) as error:
-        return failed_by(number, name, "NNA0657", error, _JOURNAL)
+        return failed_by(number, name, "NNA0653", error, _JOURNAL)
     except ContainerdError as error:
         if view.config.containerd.restart is RestartPolicy.NEVER and "not loaded" in f"{error}":
             return not_proved(number, name, "a restart of containerd is due ([containerd] restart = never)")
-        return failed_by(number, name, "NNA0658", error, _JOURNAL)
+        return failed_by(number, name, "NNA0601", error, _JOURNAL)
     return ok(number, name, "and removed, through containerd in a namespace of its own")
 
 

@@ -51,7 +51,7 @@ def inspect(
     """Run the checks on the node as it is, and judge it by the configuration that was applied. `looked`: see
     `prove.run_checks`.
 
-    Raises ApplyError NNA0413, FileError.
+    Raises ApplyError NNA0410, FileError.
     """
     last = generations.applied(ports.files)
     applied = restored(config, last.config) if last is not None else config
@@ -66,7 +66,7 @@ def inspect(
 
 
 def pending(config: Config, ports: Ports, proof: Proof) -> tuple[str, ...]:
-    """What `config` wants other than was applied, in words. Raises ApplyError NNA0413, FileError."""
+    """What `config` wants other than was applied, in words. Raises ApplyError NNA0410, FileError."""
     return _pending(config, ports, observe_known(config, ports), proof)
 
 

@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from agent.errors import Problem
 from agent.node.facts import FileFact
 from agent.outside_json import json_value
-from agent.registry.credential import Credential
+from agent.registry.credential import Credential, Secret
 from agent.registry.names import host_of, written_host
-from agent.registry.secret import Secret
 
 Complaint = tuple[str, str, str]
 """(key, reason, what to do)."""

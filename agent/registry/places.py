@@ -1,9 +1,24 @@
-"""Where credentials lie on a node. Names only; nothing here looks."""
+"""The way to a registry, and where its credentials lie on a node. Names only; nothing here looks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from agent.config.model import Config, RegistryHost, Scheme
+from agent.registry.names import host_of, is_loopback
+
+
+def registry_of(config: Config, name: str) -> RegistryHost:
+    """A registry by any of its names. One that the configuration does not name is asked as containerd asks
+    it: https with the system's store, http on this machine's loopback.
+    """
+    host = host_of(name)
+    for one in config.registries.hosts:
+        if host_of(one.host) == host:
+            return replace(one, host=host)
+    return RegistryHost(host, Scheme.HTTP if is_loopback(host) else Scheme.HTTPS)
+
 
 STORES = ("/etc/credstore", "/run/credstore")
 """Where systemd itself looks for a credential that a unit names without a path (systemd.exec(5),
@@ -14,7 +29,7 @@ ROOTS_DOCKER = "/root/.docker/config.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class CredentialPlaces:
     """Files of which the first that is there counts."""
 
     paths: tuple[str, ...]
@@ -34,14 +49,16 @@ def credential_paths(credential: str, environment: Mapping[str, str]) -> tuple[s
     )
 
 
-def docker_places(credentials: str, environment: Mapping[str, str], *, uid: int, home: str) -> Places:
+def docker_places(
+    credentials: str, environment: Mapping[str, str], *, uid: int, home: str
+) -> CredentialPlaces:
     """docker's configuration for this user.
 
     Root's is what `registries.credentials` names and nothing else, because that is what the snapshotter is
     told too; where it names nothing, root's own of docker. Other users have their own, where docker has it.
     """
     if uid != 0:
-        return Places((f"{environment.get('DOCKER_CONFIG') or f'{home}/.docker'}/config.json",))
+        return CredentialPlaces((f"{environment.get('DOCKER_CONFIG') or f'{home}/.docker'}/config.json",))
     if credentials:
-        return Places(credential_paths(credentials, environment), "registries.credentials")
-    return Places((ROOTS_DOCKER,))
+        return CredentialPlaces(credential_paths(credentials, environment), "registries.credentials")
+    return CredentialPlaces((ROOTS_DOCKER,))

@@ -59,7 +59,7 @@ def test_programs_for_another_architecture_are_refused(node: Node) -> None:
 
     # A lock that calls them arm64: their own first bytes say what they are.
     done, packages = program_packages.attempt("lying", program_packages.built(), Arch.ARM64)
-    assert (done.returncode, "NNA1117" in done.stderr) == (1, True)
+    assert (done.returncode, "NNA1115" in done.stderr) == (1, True)
     assert "nydusd in it is for amd64, not for arm64" in done.stderr
     assert not any(package.exists() for package in packages)
 

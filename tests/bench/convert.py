@@ -48,8 +48,10 @@ def main() -> None:
 def _converted(stage: scene.Stage, name: str, at: int) -> dict[str, Any]:
     """One image by the program's own account."""
     target = f"{stage.registry.host}/made-{at}/{name}:1"
-    done = scene.agent(stage.node, "convert", stage.ref(name), target, "--compare", "--json", timeout=900)
-    image: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])["images"][0]
+    done = scene.agent(
+        stage.node, "convert", stage.ref(name), target, "--compare", "--format", "json", timeout=900
+    )
+    image: dict[str, Any] = json.loads(done.stdout)["images"][0]
     assert image["compared"]["differences"] == 0
     return image
 

@@ -39,7 +39,7 @@ class Size:
 
 
 FULL = Size(random=360, every=1)
-QUICK = Size(random=18, every=8)
+QUICK = Size(random=18, every=12)
 
 
 def main() -> int:

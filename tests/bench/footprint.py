@@ -1,13 +1,11 @@
-"""`make bench-footprint`: what the daemon costs on a node with 100 mounts, and which import costs what.
+"""`make bench-footprint`: what the daemon costs on a node with 100 mounts.
 
 Method: a booted node, the package applied, the mirror well, 100 small nydus images each mounted by a nydusd
 of its own (a prepared snapshot, as for a container), the metrics scraped each 15 s. After a minute of rest
 the daemon is watched for 10 minutes with its default of 4 pings a second: for how long it ran (schedstat at
 both ends), memory (smaps_rollup) each 10 s, and the lines that it logged. All figures are of the unit: the
 daemon and whatever children it has. The PSS that is bounded is that of a node alone on its machine
-(tests/bench/shared_pages.py). Right after that, what the bare minimum of a prober costs on the same machine
-(tests/bench/floor.py). Then each set of imports in five fresh interpreters of the node, beside a bare one.
-About 16 minutes; `--quick`: 5 mounts, 1 minute.
+(tests/bench/shared_pages.py). About 14 minutes; `--quick`: 5 mounts, 1 minute.
 """
 
 from __future__ import annotations
@@ -22,29 +20,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench import floor, shared_pages
+from tests.bench import shared_pages
 from tests.bench.report import Goal, Row, publish, quick, row
 from tests.node import cache, images, layout, scene
 from tests.node.boot import Node
 
-METHOD = "the agent's unit on a node with many mounts, mirror well, metrics scraped; and fresh interpreters"
+METHOD = "the agent's unit on a node with many mounts, mirror well, metrics scraped"
 UNIT = "nydus-agent.service"
-IMPORTS = (
-    ("bare interpreter", ""),
-    ("tomllib", "import tomllib"),
-    ("nftables", "import nftables"),
-    ("nftables, watchdog", "import nftables, watchdog.observers"),
-    ("nftables, watchdog, structlog", "import nftables, watchdog.observers, structlog"),
-    ("asyncio alone", "import asyncio"),
-    ("ssl alone", "import ssl"),
-    ("requests alone", "import requests"),
-    ("pystemd alone", "import pystemd"),
-    ("grpcio alone", "import grpc"),
-)
-_LOOK = (
-    "\nimport re; print(*re.findall(r'^(?:Rss|Pss): *([0-9]+)', open('/proc/self/smaps_rollup').read(), "
-    "re.M))"
-)
 _PSS_MIB, _THREADS, _CPU_PERCENT, _LINES_AN_HOUR = 30, 4, 0.5, 10
 _LOOK_EACH_S, _SCRAPE_EACH_S = 10.0, 15.0
 _TICKS = 100  # sysconf(_SC_CLK_TCK) of every architecture that Debian has
@@ -60,11 +42,6 @@ def main() -> int:
         scene.wait_for_route(stage.node, "mirror")
         time.sleep(10 if small else 60)
         rows, goals = _watch(stage.node, seconds, f"{mounts} mounts")
-        rows += _floors(stage.node, 5 if small else 30)
-        for case, code in IMPORTS:
-            samples = [_import_sample(stage.node, code) for _ in range(5)]
-            rows.append(row(f"import {case}: RSS", [rss for rss, _ in samples], "MiB"))
-            rows.append(row(f"import {case}: PSS", [pss for _, pss in samples], "MiB"))
     return publish("footprint", METHOD, rows, quick=small, goals=goals)
 
 
@@ -172,12 +149,6 @@ def _watch(node: Node, seconds: float, where: str) -> tuple[list[Row], list[Goal
     ]
 
 
-def _floors(node: Node, seconds: float) -> list[Row]:
-    code = Path(floor.__file__).read_text()
-    found = json.loads(node.run(["python3", "-I", "-c", code, str(seconds)], timeout=20 * seconds).stdout)
-    return [row(f"bare minimum, {case}: CPU", [percent], "% of a core") for case, percent in found.items()]
-
-
 def _cpu_s(node: Node) -> dict[str, float]:
     """Seconds that the threads of each of the unit's programs ran, and their children that ended (in whole
     ticks).
@@ -203,12 +174,6 @@ def _lines(node: Node, since: str) -> list[str]:
 def _scrape(node: Node) -> None:
     socket = ["--unix-socket", "/run/nydus-agent/api.sock"]
     node.run(["curl", "--silent", "--fail", "--output", "/dev/null", *socket, "http://localhost/metrics"])
-
-
-def _import_sample(node: Node, code: str) -> tuple[float, float]:
-    """(RSS, PSS) in MiB of a fresh interpreter after `code`."""
-    rss, pss = node.run(["python3", "-I", "-c", code + _LOOK]).stdout.split()
-    return int(rss) / 1024, int(pss) / 1024
 
 
 if __name__ == "__main__":

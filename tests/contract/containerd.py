@@ -193,7 +193,7 @@ class ContainerdContract:
             world.port.content("contract", "sha256:" + "0" * 64, deadline_s=DEADLINE_S)
         with pytest.raises(ContainerdError) as caught:
             world.port.content("contract", world.digest, deadline_s=DEADLINE_S, cap=10)
-        assert caught.value.code == "NNA0606"
+        assert caught.value.code == "NNA0608"
 
     def test_what_is_in_the_content_store_is_listed_by_namespace(self, world: ContainerdWorld) -> None:
         listed = world.port.digests("contract", deadline_s=DEADLINE_S)

@@ -31,10 +31,10 @@ class HoldersWorld(abc.ABC):
     def wait(self, within_s: float = 5.0) -> Holders:
         """The first look at which something is to be told, asked again and again."""
         end = time.monotonic() + within_s
-        found = self.port.look()
+        found = self.port.read()
         while not (found.ended or found.stopped) and time.monotonic() < end:
             time.sleep(0.01)
-            found = self.port.look()
+            found = self.port.read()
         return found
 
 
@@ -43,7 +43,7 @@ class HoldersContract:
 
     def test_nothing_is_told_while_it_runs(self, world: HoldersWorld) -> None:
         assert world.port.follow(world.listens) == ""
-        assert world.port.look() == Holders()
+        assert world.port.read() == Holders()
         assert not select.select([world.port.fileno()], [], [], 0)[0]
 
     def test_an_end_wakes_and_is_told_once(self, world: HoldersWorld) -> None:
@@ -53,19 +53,19 @@ class HoldersContract:
         found = world.wait()
         assert len(found.ended) == 1
         assert "pid" in found.ended[0]
-        assert world.port.look().ended == ()
+        assert world.port.read().ended == ()
 
     def test_a_stop_is_told_for_as_long_as_it_lasts(self, world: HoldersWorld) -> None:
         assert world.port.follow(world.listens) == ""
         for how in ("signal", "freezer"):
             world.stop(how)
             assert world.wait().stopped != ""
-            assert world.port.look().stopped != ""
+            assert world.port.read().stopped != ""
             world.resume()
             end = time.monotonic() + 60
-            while world.port.look().stopped and time.monotonic() < end:
+            while world.port.read().stopped and time.monotonic() < end:
                 time.sleep(0.01)
-            assert world.port.look() == Holders()
+            assert world.port.read() == Holders()
         world.kill()
         assert world.wait().ended != ()
 
@@ -74,4 +74,4 @@ class HoldersContract:
         world.kill()
         world.wait()
         world.port.follow(world.listens)
-        assert world.port.look().ended == ()
+        assert world.port.read().ended == ()

@@ -47,7 +47,7 @@ class CachesContract:
         port, directory = world
         with pytest.raises(FileError) as caught:
             port.remove_blob(directory, name)
-        assert caught.value.code == "NNA1703"
+        assert caught.value.code == "NNA1701"
         assert port.cached(directory) == frozenset(NAMES)
 
 
@@ -109,7 +109,7 @@ class TestRealHostsRoom(HostsRoomContract):
     def test_a_place_that_is_not_there_is_told(self, tmp_path: Path) -> None:
         with pytest.raises(FileError) as caught:
             RunHosts(str(tmp_path / "no" / "bench")).clear()
-        assert caught.value.code == "NNA1708"
+        assert caught.value.code == "NNA1701"
 
 
 def test_a_link_in_the_cache_is_not_followed_and_a_missing_directory_is_empty(tmp_path: Path) -> None:
@@ -250,6 +250,6 @@ def test_what_dfdaemon_keeps_is_listed_and_removed_over_its_socket(tmp_path: Pat
     assert done.stdout.splitlines() == [
         "[('t', 7, True, ('sha256:x',)), ('u', 0, False, ())]",
         "['u']",
-        "NNA1704 INTERNAL",
-        "NNA1704 UNAVAILABLE",
+        "NNA1701 INTERNAL",
+        "NNA1701 UNAVAILABLE",
     ]

@@ -104,4 +104,4 @@ def test_an_absent_socket_is_unavailable_and_one_that_is_roots_is_refused(tmp_pa
             ContainerdClient(path).plugins(deadline_s=1)
     finally:
         os.seteuid(0)
-    assert refused.value.code == "NNA0605"
+    assert refused.value.code == "NNA0601"

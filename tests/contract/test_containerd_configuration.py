@@ -112,7 +112,7 @@ def test_a_candidate_that_containerd_cannot_load_is_told_with_its_words(
     for program in containerds.values():
         _NAMED.unlink(missing_ok=True)
         _NAMED.symlink_to(program)
-        for content, code in ((b"version = [\n", "NNA0407"), (b"version = 2\n", "NNA0408")):
+        for content, code in ((b"version = [\n", "NNA0407"), (b"version = 2\n", "NNA0407")):
             step = CheckContainerdConfig(
                 f"{etc}/config.toml", content, (("proxy_plugins.nydus.type", "snapshot"),)
             )

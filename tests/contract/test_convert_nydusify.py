@@ -23,10 +23,10 @@ def place(tmp_path: Path) -> Place:
 
 
 def test_the_blobs_and_metadata_that_nydusify_made_are_put_in_place(place: Place) -> None:
-    told = place.run(place.image(tar("DATA-1"), tar("nothing"), tar("DATA-2")), *BY, "--json")
+    told = place.run(place.image(tar("DATA-1"), tar("nothing"), tar("DATA-2")), *BY, "--format", "json")
     assert told.code == 0, told.err
-    assert [complaints(line) for line in told.lines] == [[]] * len(told.lines)
-    image = told.lines[-1]["images"][0]
+    assert complaints(told.answer) == []
+    image = told.answer["images"][0]
     assert (image["converter"], image["blobs"], image["layers"]) == ("nydusify", 2, 3)
     layers = place.named["layers"]
     assert [layer["mediaType"] for layer in layers] == [manifest.NYDUS_BLOB] * 2 + [manifest.TAR_GZIP]
@@ -35,8 +35,6 @@ def test_the_blobs_and_metadata_that_nydusify_made_are_put_in_place(place: Place
     config = json.loads(place.blob(place.named["config"]["digest"]))
     assert (config["config"]["Cmd"], len(config["rootfs"]["diff_ids"])) == (["/x"], 3)
     assert len(place.bootstrap()) > 0
-    notes = [line["note"] for line in told.lines[:-1] if line["step"] == "build" and not line["end"]]
-    assert any("image localhost/image" in note for note in notes), notes
 
 
 def test_a_blob_that_two_layers_made_is_there_once(place: Place) -> None:
@@ -48,13 +46,13 @@ def test_a_blob_that_two_layers_made_is_there_once(place: Place) -> None:
 @pytest.mark.parametrize(
     ("fault", "code", "cause"),
     [
-        ("FAIL", "NNA1430", "convert image: exit status 3"),
-        ("OLD", "NNA1430", "nydus 2.3.9"),
-        ("INVALID", "NNA1424", "Error: invalid"),
-        ("OTHER-LAYERS", "NNA1430", "a layer is no nydus blob"),
-        ("OTHER-PACK", "NNA1430", "holds no metadata"),
-        ("OTHER-RAFS", "NNA1429", "it is no RAFS v6"),
-        ("OTHER-PARTS", "NNA1411", "no such file"),
+        ("FAIL", "NNA1410", "convert image: exit status 3"),
+        ("OLD", "NNA1410", "nydus 2.3.9"),
+        ("INVALID", "NNA1423", "Error: invalid"),
+        ("OTHER-LAYERS", "NNA1410", "a layer is no nydus blob"),
+        ("OTHER-PACK", "NNA1410", "holds no metadata"),
+        ("OTHER-RAFS", "NNA1410", "it is no RAFS v6"),
+        ("OTHER-PARTS", "NNA1410", "no such file"),
     ],
 )
 def test_what_it_fails_to_make_or_makes_wrong_is_told_and_nothing_is_put_in_place(
@@ -68,10 +66,10 @@ def test_what_it_fails_to_make_or_makes_wrong_is_told_and_nothing_is_put_in_plac
 @pytest.mark.parametrize(
     ("tars", "options", "code"),
     [
-        (PRIVATE, (), "NNA1404"),
-        ((tar("DATA") + tar("hidden"),), (), "NNA1404"),
-        ((tar("a/b", "a/DATA"),), (), "NNA1404"),
-        ((tar("DATA") + bytes(200_000),), ("--max-unpacked", "100K"), "NNA1421"),
+        (PRIVATE, (), "NNA1403"),
+        ((tar("DATA") + tar("hidden"),), (), "NNA1403"),
+        ((tar("a/b", "a/DATA"),), (), "NNA1403"),
+        ((tar("DATA") + bytes(200_000),), ("--max-unpacked", "100K"), "NNA1403"),
     ],
 )
 def test_a_layer_of_which_something_would_be_lost_does_not_reach_it(
@@ -84,8 +82,8 @@ def test_a_layer_of_which_something_would_be_lost_does_not_reach_it(
 def test_programs_are_used_only_where_they_are_asked_for_and_named_from_where_one_is(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = place.run(place.image(tar("DATA")), "--nydusify", STAND_IN, "--json")
-    assert told.lines[-1]["images"][0]["converter"] == "nydus-image", told.err
+    told = place.run(place.image(tar("DATA")), "--nydusify", STAND_IN, "--format", "json")
+    assert told.answer["images"][0]["converter"] == "nydus-image", told.err
     absent = place.run(place.image(tar("DATA")), "--with", "nydusify", "--nydusify", "/nonexistent")
     assert (absent.code, "there is no nydusify" in absent.err) == (2, True), absent.err
     monkeypatch.chdir(ROOT / "tests/fakes")

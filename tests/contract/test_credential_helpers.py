@@ -16,7 +16,7 @@ from agent.adapters.credentials import DockerCredentials
 from agent.adapters.files import RootFiles
 from agent.adapters.process import ChildProcesses
 from agent.errors import CredentialError
-from agent.registry.places import Places
+from agent.registry.places import CredentialPlaces
 from tests.contract.waiting import ENDS_S
 
 SECRET = "s3cr3t-of-the-fleet"
@@ -38,7 +38,7 @@ def find(tmp_path: Path, helper: Path, script: str, *, deadline_s: float = 5) ->
     config.write_text(json.dumps({"credsStore": "nnatest"}))
     config.chmod(0o600)
     os.chown(config, 0, 0)
-    port = DockerCredentials(RootFiles(str(tmp_path)), ChildProcesses(), Places(("/config.json",)))
+    port = DockerCredentials(RootFiles(str(tmp_path)), ChildProcesses(), CredentialPlaces(("/config.json",)))
     return port.find("reg.test", deadline_s=deadline_s).credential
 
 
@@ -83,7 +83,7 @@ def test_a_helper_that_misbehaves_is_given_up_and_its_words_are_not_repeated(
 def test_a_helper_that_is_not_installed_is_named(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"credHelpers": {"reg.test": "no-such-helper"}}))
-    port = DockerCredentials(RootFiles(str(tmp_path)), ChildProcesses(), Places(("/config.json",)))
+    port = DockerCredentials(RootFiles(str(tmp_path)), ChildProcesses(), CredentialPlaces(("/config.json",)))
     config.chmod(0o600)
     with pytest.raises(CredentialError) as caught:
         port.find("reg.test", deadline_s=5)

@@ -50,7 +50,7 @@ def processes() -> Iterator[CgroupProcesses]:
 
 def test_a_socket_of_which_the_kernel_tells_no_cgroup_is_not_followed(processes: CgroupProcesses) -> None:
     assert "unknown" in processes.follow(Listener("127.0.0.1", 4001, 0, 1))
-    assert processes.look() == Holders()
+    assert processes.read() == Holders()
 
 
 def test_a_cgroup_that_is_no_services_is_not_followed(processes: CgroupProcesses) -> None:
@@ -59,4 +59,4 @@ def test_a_cgroup_that_is_no_services_is_not_followed(processes: CgroupProcesses
         found = tables.find_listener(*server.getsockname())
         assert found is not None
         assert processes.follow(found) != ""
-    assert processes.look() == Holders()
+    assert processes.read() == Holders()

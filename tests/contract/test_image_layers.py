@@ -74,7 +74,7 @@ def test_whoever_reads_a_layer_stops_where_it_unpacks_to_too_much(tmp_path: Path
     assert len(packed) < 100_000
     with pytest.raises(ConvertError) as raised:
         read(tmp_path, packed, bomb, limit=1 << 20)
-    assert raised.value.code == "NNA1421"
+    assert raised.value.code == "NNA1403"
 
 
 def test_a_tar_that_is_another_than_the_configuration_says_is_refused(tmp_path: Path) -> None:
@@ -146,9 +146,9 @@ def test_a_directory_is_its_runs_alone_and_gone_at_its_end_however_that_comes(tm
 def test_a_directory_that_cannot_be_used_is_told_and_a_disk_that_is_full_too(tmp_path: Path) -> None:
     with pytest.raises(ConvertError) as raised, workspace(tmp_path / "none"):
         pass
-    assert raised.value.code == "NNA1426"
+    assert raised.value.code == "NNA1401"
     with pytest.raises(ConvertError, match="No space left") as raised, workspace(tmp_path):
         raise OSError(28, "No space left on device")
-    assert raised.value.code == "NNA1426"
+    assert raised.value.code == "NNA1401"
     with pytest.raises(BrokenPipeError), workspace(tmp_path):
         raise BrokenPipeError(32, "a reader of ours is gone")

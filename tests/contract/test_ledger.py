@@ -116,7 +116,7 @@ def test_a_torn_last_line_is_left_out_and_the_next_one_stands_for_itself(
 def test_a_full_disk_at_the_begin_leaves_no_journal(disk: DiskLedger, tmp_path: Path) -> None:
     with pytest.raises(FileError) as caught:
         disk.begin(b"first", 1 << 60)
-    assert caught.value.code == "NNA0431"
+    assert caught.value.code == "NNA0427"
     assert disk.lines() == ()
     assert list((tmp_path / "journal").iterdir()) == []
 

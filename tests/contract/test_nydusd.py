@@ -107,8 +107,8 @@ def test_a_configuration_given_as_text_is_understood_and_secrets_are_left_out(tm
 
 
 @pytest.mark.parametrize(("body", "status", "code"), [
-    ({"code": "UNDEFINED", "message": "no counter"}, "404 Not Found", "NNA0722"),
-    (["no", "object"], "200 OK", "NNA0724"),
+    ({"code": "UNDEFINED", "message": "no counter"}, "404 Not Found", "NNA0721"),
+    (["no", "object"], "200 OK", "NNA0721"),
 ])  # fmt: skip
 def test_an_answer_that_is_none_is_an_error(body: object, status: str, code: str, tmp_path: Path) -> None:
     with pytest.raises(NydusdError) as caught:
@@ -120,7 +120,7 @@ def test_rubbish_is_an_error(tmp_path: Path) -> None:
     path = str(tmp_path / "api.sock")
     with serving(answering("200 OK", b"{rubbish"), path), pytest.raises(NydusdError) as caught:
         NydusdApi().backend_metrics(path, deadline_s=5)
-    assert caught.value.code == "NNA0724"
+    assert caught.value.code == "NNA0721"
 
 
 def test_a_path_that_is_too_long_for_a_socket_is_an_error() -> None:

@@ -44,7 +44,7 @@ class ProcessesContract:
     def test_another_exit_code_is_an_error_with_the_last_lines(self, port: Processes) -> None:
         with pytest.raises(ProcessError) as caught:
             port.run(_TALK, deadline_s=5)
-        assert caught.value.code == "NNA0223"
+        assert caught.value.code == "NNA0221"
         assert "3" in caught.value.cause
         assert "why" in caught.value.seen
 
@@ -113,7 +113,7 @@ def test_at_the_deadline_the_child_and_all_that_it_started_are_gone(
         assert time.monotonic() - started < deadline_s + ENDS_S / 2
         if "started" in caught.value.seen:
             break
-    assert caught.value.code == "NNA0222"
+    assert caught.value.code == "NNA0221"
     assert "started" in caught.value.seen
     assert _ends(int((tmp_path / "pid").read_text()), deadline_s=ENDS_S)
     with pytest.raises(ChildProcessError):  # reaped: this process has no children left

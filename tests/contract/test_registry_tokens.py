@@ -18,8 +18,7 @@ import pytest
 from agent.adapters.credentials import ChallengeAnswers
 from agent.errors import CredentialError
 from agent.registry.challenge import pull_scope
-from agent.registry.credential import Credential, Looked
-from agent.registry.secret import Secret
+from agent.registry.credential import Credential, Looked, Secret
 from tests.contract.certificates import server_side
 from tests.contract.server import Script, Server, answering, serving
 from tests.contract.waiting import ENDS_S
@@ -125,7 +124,7 @@ def test_a_refused_credential_is_told_with_what_was_tried(status: str) -> None:
 def test_an_identity_token_that_has_ended_is_a_refusal() -> None:
     with serving(answering("400 Bad Request", b'{"error": "invalid_grant"}')) as server:
         assert refusal(answers(IDENTITY), bearer(server)).code == "NNA1205"
-        assert refusal(answers(), bearer(server)).code == "NNA1204", (
+        assert refusal(answers(), bearer(server)).code == "NNA1203", (
             "for a password it says nothing of the kind"
         )
 
@@ -151,20 +150,20 @@ def test_basic_without_a_password_is_a_refusal(credential: Credential | None) ->
     ],
 )  # fmt: skip
 def test_a_credential_goes_to_no_place_where_none_belongs(realm: str) -> None:
-    assert refusal(answers(), f'Bearer realm="{realm}"').code == "NNA1204"
+    assert refusal(answers(), f'Bearer realm="{realm}"').code == "NNA1203"
 
 
 def test_a_credential_for_an_https_registry_is_never_sent_in_clear() -> None:
     with serving(token()) as server:
         error = refusal(answers(secure=True), bearer(server))
         assert server.heads == []
-    assert (error.code, "plain http" in error.cause) == ("NNA1204", True)
+    assert (error.code, "plain http" in error.cause) == ("NNA1203", True)
 
 
 def test_a_redirect_is_not_followed() -> None:
     with serving(token()) as other:
         with serving(answering("302 Found", b"", f"Location: {other.url}/token")) as server:
-            assert refusal(answers(), bearer(server)).code == "NNA1204"
+            assert refusal(answers(), bearer(server)).code == "NNA1203"
         assert other.heads == []
 
 
@@ -205,7 +204,7 @@ def _silence(connection: socket.socket, _head: bytes) -> None:
 def test_a_token_server_that_talks_nonsense_or_for_ever_is_given_up(script: Script) -> None:
     began = time.monotonic()
     with serving(script) as server:
-        assert refusal(answers(), bearer(server), deadline_s=1).code == "NNA1204"
+        assert refusal(answers(), bearer(server), deadline_s=1).code == "NNA1203"
     assert time.monotonic() - began < ENDS_S
 
 
@@ -225,7 +224,7 @@ def test_a_token_server_of_a_private_ca_is_asked_over_tls(keys: Path) -> None:
 def test_a_token_server_that_the_ca_did_not_sign_gets_no_credential(keys: Path, ca: str) -> None:
     port = ChallengeAnswers(Looked("reg.test", PASSWORD, ()), secure=True, ca=str(keys / ca))
     with serving(token(), tls=server_side(keys)) as server:
-        assert refusal(port, bearer(server)).code == "NNA1204"
+        assert refusal(port, bearer(server)).code == "NNA1203"
         assert server.heads == []
 
 
@@ -244,7 +243,7 @@ def test_a_handshake_that_does_not_end_is_given_up(first: bytes, then: bytes) ->
     with listener:
         threading.Thread(target=_half_a_handshake, args=(listener, first, then)).start()
         challenge = f'Bearer realm="https://127.0.0.1:{listener.getsockname()[1]}/"'
-        assert refusal(answers(secure=True), challenge, deadline_s=1).code == "NNA1204"
+        assert refusal(answers(secure=True), challenge, deadline_s=1).code == "NNA1203"
     assert time.monotonic() - began < ENDS_S
 
 

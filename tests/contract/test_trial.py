@@ -48,7 +48,7 @@ def read(directory: Path, program: str, deadline_s: float = 10) -> None:
 def test_a_nydusd_that_dies_is_told_with_its_own_words_but_no_credential(tmp_path: Path) -> None:
     with pytest.raises(NydusdError) as caught:
         read(tmp_path, nydusd(tmp_path, DIES))
-    assert caught.value.code == "NNA0732"
+    assert caught.value.code == "NNA0731"
     assert "exit code 7" in caught.value.cause
     assert caught.value.seen == ("ERROR cannot open the bootstrap",)
 
@@ -68,7 +68,7 @@ def test_a_nydusd_that_serves_no_mount_is_told_and_nothing_of_it_is_left(
     (tmp_path / "state").mkdir()
     with pytest.raises(NydusdError) as caught:
         PrivateTrials(str(tmp_path / "state")).start(nydusd(tmp_path, script), deadline_s=1)
-    assert caught.value.code == "NNA0737"
+    assert caught.value.code == "NNA0731"
     assert re.search(cause, caught.value.cause)
     assert list((tmp_path / "state").iterdir()) == []
     assert _processes(_ASLEEP) == []

@@ -80,7 +80,7 @@ class UnitsContract:
     def test_a_job_that_takes_too_long_ends_at_the_deadline(self, world: UnitsWorld) -> None:
         with pytest.raises(SystemdError) as caught:
             world.port.job("slow.service", "start", deadline_s=0.5)
-        assert caught.value.code == "NNA0504"
+        assert caught.value.code == "NNA0503"
 
     def test_a_job_for_a_missing_unit_is_an_error(self, world: UnitsWorld) -> None:
         for verb in ("start", "stop", "restart"):

@@ -56,7 +56,7 @@ class FakeCaches:
 
     def drop_pages(self) -> None:
         if self.locked:
-            raise FileError("NNA1703", "the page cache cannot be dropped", cause=self.locked)
+            raise FileError("NNA1701", "the page cache cannot be dropped", cause=self.locked)
         self.dropped += 1
 
     def cached(self, directory: str) -> frozenset[str]:
@@ -64,7 +64,7 @@ class FakeCaches:
 
     def remove_blob(self, directory: str, blob: str) -> None:
         if len(blob) != 64 or not blob.isalnum():
-            raise FileError("NNA1703", "no cache of a blob can be removed", cause=f"{blob!r} is no sha256")
+            raise FileError("NNA1701", "no cache of a blob can be removed", cause=f"{blob!r} is no sha256")
         self.names = {name for name in self.names if not name.startswith(blob)}
 
     def room(self, directory: str) -> tuple[int, int]:
@@ -83,12 +83,12 @@ class FakePeerStore:
 
     def tasks(self, socket: str, *, deadline_s: float) -> tuple[PeerTask, ...]:
         if self.down:
-            raise HttpError("NNA1704", f"ListLocalTasks failed on {socket}", cause=self.down)
+            raise HttpError("NNA1701", f"ListLocalTasks failed on {socket}", cause=self.down)
         return tuple(self.kept.values())
 
     def remove(self, socket: str, task: str, *, deadline_s: float) -> None:
         if self.down:
-            raise HttpError("NNA1704", f"DeleteLocalTask failed on {socket}", cause=self.down)
+            raise HttpError("NNA1701", f"DeleteLocalTask failed on {socket}", cause=self.down)
         self.kept.pop(task, None)
 
 

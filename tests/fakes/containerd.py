@@ -217,10 +217,10 @@ class FakeContainerd:
         blob = self.blobs.get((namespace, digest))
         if blob is None:
             raise ContainerdNotFoundError(
-                "NNA0603", "containerd: Read failed", cause=f"content {digest}: not found"
+                "NNA0601", "containerd: Read failed", cause=f"content {digest}: not found"
             )
         if len(blob) > cap:
-            raise ContainerdError("NNA0606", f"{digest} is too long", cause=f"over {cap} bytes")
+            raise ContainerdError("NNA0608", f"{digest} is too long", cause=f"over {cap} bytes")
         return blob
 
     def _need_up(self, method: str) -> None:
@@ -239,7 +239,7 @@ class FakeContainerd:
     def _need_snapshotter(self, name: str) -> None:
         if not any(fact.type == SNAPSHOTTER and fact.id == name for fact in self.plugin_facts):
             raise ContainerdInvalidError(
-                "NNA0604", "containerd: Prepare failed", cause=f"snapshotter not loaded: {name}"
+                "NNA0601", "containerd: Prepare failed", cause=f"snapshotter not loaded: {name}"
             )
 
 

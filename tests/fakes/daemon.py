@@ -79,7 +79,7 @@ class FakeCgroups:
 
     def of_processes(self, *patterns: str) -> Mapping[str, tuple[str, ...]]:
         if self.broken:
-            raise FenceError("NNA0802", "processes could not be listed", cause=self.broken)
+            raise FenceError("NNA0801", "processes could not be listed", cause=self.broken)
         return {pattern: self._of(pattern) for pattern in patterns}
 
     def _of(self, pattern: str) -> tuple[str, ...]:
@@ -180,7 +180,7 @@ class FakeListenerProcesses:
         self._now = Holders()
         return self.refuses
 
-    def look(self) -> Holders:
+    def read(self) -> Holders:
         with contextlib.suppress(BlockingIOError):
             os.read(self._read, 4096)
         found, self._now = self._now, Holders((), self._now.stopped)

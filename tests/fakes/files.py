@@ -125,7 +125,7 @@ class FakeFiles:
         with self.faults.around("remove", path):
             self.before_write(path)
             if path in self.links:
-                raise FileError("NNA0426", f"cannot use {path}", cause="it is a symbolic link")
+                raise FileError("NNA0422", f"cannot use {path}", cause="it is a symbolic link")
             self._expect(path, expect_sha256)
             if expect_sha256:
                 del self.files[path]
@@ -160,7 +160,7 @@ class FakeFiles:
         seen = fact.sha256 if fact is not None else ""
         if seen != expect_sha256:
             raise FileChangedError(
-                "NNA0425", f"{path} is not what it was", cause="another program changed it"
+                "NNA0412", f"{path} is not what it was", cause="another program changed it"
             )
 
     def _final(self, path: str) -> str:

@@ -59,7 +59,7 @@ class FakeHttp:
                 found = handler(request)
                 if len(found.body) > body_cap:
                     raise HttpError(
-                        "NNA0823", f"the answer of {url} is too long", cause=f"over {body_cap} bytes"
+                        "NNA0821", f"the answer of {url} is too long", cause=f"over {body_cap} bytes"
                     )
                 return found
         raise HttpError(

@@ -27,7 +27,7 @@ class FakeNydusd:
     def backend_metrics(self, socket: str, *, deadline_s: float) -> Mapping[str, object]:
         self._answering(socket)
         if socket not in self.metrics:
-            raise NydusdError("NNA0722", f"nydusd on {socket} answered 404", cause="no counter")
+            raise NydusdError("NNA0721", f"nydusd on {socket} answered 404", cause="no counter")
         return self.metrics[socket]
 
     def _answering(self, socket: str) -> NydusdInfo:

@@ -49,7 +49,7 @@ class FakeProcesses:
             finished = self._act_for(whole)(whole, stdin)
         if finished.code not in ok:
             raise ProcessError(
-                "NNA0223", f"{whole[0]} failed", cause=f"exit code {finished.code}",
+                "NNA0221", f"{whole[0]} failed", cause=f"exit code {finished.code}",
                 seen=tuple(finished.stderr.splitlines()[-5:]),
             )  # fmt: skip
         return finished

@@ -13,7 +13,7 @@ class FakeTrials:
 
     def __init__(self) -> None:
         self.result: Trial | NydusdError = NydusdError(
-            "NNA0723", "nydusd did not mount", cause="no result was set"
+            "NNA0721", "nydusd did not mount", cause="no result was set"
         )
         self.configs: list[bytes] = []
         self.started: list[str] = []
@@ -23,7 +23,7 @@ class FakeTrials:
     def start(self, nydusd: str, *, deadline_s: float) -> str:
         self.started.append(nydusd)
         if nydusd in self.broken:
-            raise NydusdError("NNA0737", f"{nydusd} does not run on this node", cause=self.broken[nydusd])
+            raise NydusdError("NNA0731", f"{nydusd} does not run on this node", cause=self.broken[nydusd])
         return "v2.2.0"
 
     def read(

@@ -137,7 +137,7 @@ class FakeUnits:
         if not result:
             self.units[found.name] = replace(found, active_state="activating", sub_state="start", main_pid=0)
             raise SystemdError(
-                "NNA0504", f"{verb} of {found.name} takes too long", cause="no end within the deadline"
+                "NNA0503", f"{verb} of {found.name} takes too long", cause="no end within the deadline"
             )
         if verb != "stop":
             self.units[found.name] = replace(

@@ -20,13 +20,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.catalogue", "agent.config", "agent.node.moment", "agent.plan.steps"),
     ("agent.console", "agent.node.facts"),
     (
-        "agent.node.elf",
         "agent.programs.lock",
         "agent.programs.release",
         "agent.registry",
     ),
-    ("agent.dragonfly", "agent.health", "agent.plan"),
-    ("agent.ports",),
+    ("agent.dragonfly", "agent.health", "agent.plan", "agent.ports"),
     (
         "agent.apply.documents",
         "agent.apply.generations",

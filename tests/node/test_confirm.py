@@ -128,7 +128,7 @@ def test_a_terminal_that_is_closed_after_the_change_does_not_keep_it_from_being_
     assert is_set(plain)
     shown = scene.agent(plain, "status", check=False).stdout
     assert "rolled back in" in shown
-    assert "unless: nydus-agent confirm" in scene.agent(plain, "history").stdout
+    assert "unless: nydus-agent confirm" in scene.agent(plain, "generations").stdout
     second = scene.agent(plain, "apply", check=False)
     assert second.returncode == 75
     assert "nydus-agent rollback takes it back now" in second.stderr
@@ -201,7 +201,7 @@ def test_a_power_cut_leaves_the_generation_before_the_one_that_nobody_confirmed(
         "CRI uses the snapshotter",
     )  # fmt: skip
     assert node.run(["systemctl", "is-active", "nydus-snapshotter"]).stdout.strip() == "active"
-    assert "rollback to 1" in scene.agent(node, "history").stdout
+    assert "rollback to 1" in scene.agent(node, "generations").stdout
 
 
 def test_containers_that_were_started_meanwhile_read_on_and_can_be_removed(plain: Node) -> None:

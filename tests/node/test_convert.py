@@ -46,19 +46,19 @@ class Place:
     host: str
 
     def convert(self, source: str, target: str, *options: str) -> dict[str, Any]:
-        """Convert within the node's registry; the last event."""
+        """Convert within the node's registry; the answer."""
         done = self.run(source, target, *options)
         assert done.returncode == 0, done.stdout + done.stderr
         assert left_over(self.node) == []
-        last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return last
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
 
     def run(self, source: str, target: str, *options: str) -> subprocess.CompletedProcess[str]:
-        command = ["convert", self.ref(source), self.ref(target), "--json", *options]
+        command = ["convert", self.ref(source), self.ref(target), "--format", "json", *options]
         return scene.agent(self.node, *command, check=False, timeout=300)
 
     def begin(self, source: str, target: str) -> subprocess.Popen[bytes]:
-        command = ["nydus-agent", "convert", self.ref(source), self.ref(target), "--json"]
+        command = ["nydus-agent", "convert", self.ref(source), self.ref(target), "--format", "json"]
         return self.node.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def ref(self, name: str) -> str:
@@ -207,7 +207,7 @@ def test_a_conversion_that_is_told_to_end_leaves_nothing_here_and_no_name_in_the
             place.node.run(["kill", "-TERM", place.pid_of(name)])
     out, err = running.communicate(timeout=120)
     assert running.returncode == 1, out
-    assert b"NNA1428" in err
+    assert b"NNA0404" in err
     assert left_over(place.node) == []
     assert (
         f"{name}:1" not in place.node.run(["curl", "-s", f"http://{place.host}/v2/{name}/tags/list"]).stdout
@@ -238,7 +238,7 @@ def test_an_index_for_two_platforms_goes_through_a_registry_with_credentials_and
     shutil.copytree(tmp_path, node.inside("/root/layout"))
     source, target = f"{guarded.host}/both:1", f"{guarded.host}/both:nydus"
     unknown = place.run("oci:/root/layout:both", source, *ca, "--platform=amd64")
-    assert (unknown.returncode, "NNA1411" in unknown.stderr, "--authfile" in unknown.stderr) == (
+    assert (unknown.returncode, "NNA1410" in unknown.stderr, "--authfile" in unknown.stderr) == (
         1,
         True,
         True,
@@ -262,7 +262,7 @@ def test_an_index_for_two_platforms_goes_through_a_registry_with_credentials_and
     again = place.run(target, source, *ca, "--platform=arm64", f"--authfile={ACCOUNTS}")
     assert "it is a nydus image already" in again.stderr
     none = place.run(source, target, *ca, "--platform=riscv64", f"--authfile={ACCOUNTS}")
-    assert (none.returncode, "NNA1405" in none.stderr) == (1, True), none.stderr
+    assert (none.returncode, "NNA1403" in none.stderr) == (1, True), none.stderr
     for said in (unknown, untrusted, again, none):
         assert parts.PASSWORD not in said.stdout + said.stderr
     assert parts.PASSWORD not in node.journal()

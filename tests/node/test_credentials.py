@@ -184,7 +184,7 @@ def told(private: Private) -> list[str]:
         "command lines": ["bash", "-c", "cat /proc/[0-9]*/cmdline"],
         "status": ["nydus-agent", "status", "--format", "json"],
         "plan": ["nydus-agent", "plan"],
-        "history": ["nydus-agent", "history", "--diff=2"],
+        "generations": ["nydus-agent", "generations", "--diff=2"],
         "unit": ["systemctl", "show", "nydus-snapshotter.service"],
         "metrics": ["curl", "--silent", "--unix-socket", "/run/nydus-agent/api.sock", "http://x/metrics"],
     }

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.node import boot, cache, hand, images, keeper, machine, parts, scene, stock
+from tests.node import boot, cache, images, keeper, parts
 from tests.node.boot import Node, NodeError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -38,9 +38,6 @@ def gone(name: str, deadline_s: float) -> list[str]:
     return left
 
 
-# The node
-
-
 def test_a_node_is_a_plain_debian_node_with_containerd_running_and_nothing_failed(node: Node) -> None:
     assert node.failed_units() == []
     assert "VERSION_CODENAME=trixie" in node.read("/etc/os-release")
@@ -53,59 +50,11 @@ def test_a_node_is_a_plain_debian_node_with_containerd_running_and_nothing_faile
     assert "Version:" in node.run(["nydusd", "--version"]).stdout
 
 
-def test_containerds_configuration_is_debians_wherever_the_machine_allows_it() -> None:
-    able = machine.Machine(sys_resource=True, controllers=True)
-    root = stock.root()
-    assert stock.containerd_config(able) == (root / "etc/containerd/config.toml").read_text()
-
-
-@pytest.mark.parametrize(
-    ("snapshotter", "path"),
-    [
-        ("0.16.1", "/usr/local/bin/containerd-nydus-grpc"),
-        ("0.13.4", "/usr/bin/containerd-nydus-grpc"),
-        ("none", ""),
-    ],
-)
-def test_the_node_has_the_snapshotter_that_was_asked_for(
-    node_factory: Callable[..., Node], snapshotter: str, path: str
-) -> None:
-    node = node_factory(snapshotter=snapshotter)
-    assert node.run("command -v containerd-nydus-grpc || true").stdout.strip() == path
-
-
 def test_a_stopped_node_leaves_nothing_on_the_machine() -> None:
     with Node() as node:
         node.run(["ctr", "version"])
         assert traces(node.name) != []
     assert traces(node.name) == []
-
-
-def test_nodes_run_beside_each_other_without_seeing_each_other(node_factory: Callable[..., Node]) -> None:
-    one, other = node_factory(), node_factory()
-    registry = parts.start_registry(one)
-    images.push(one, "reader", f"{registry.host}/reader:1")
-    parts.start_registry(other)
-    assert '"reader"' in one.run(["curl", "-s", f"http://{registry.host}/v2/_catalog"]).stdout
-    assert '"reader"' not in other.run(["curl", "-s", f"http://{registry.host}/v2/_catalog"]).stdout
-
-
-def test_what_one_installation_compiled_is_what_the_next_one_finds_and_its_purge_takes_away(
-    node: Node, tmp_path: Path
-) -> None:
-    def installed() -> dict[str, int]:
-        scene.install_only(node, "", tmp_path)
-        found = node.inside("/usr/share/nydus-node-agent").rglob("*.py*")
-        modules = {str(path): int(path.stat().st_mtime) for path in found}
-        node.run(["nydus-agent", "version"])
-        node.apt("purge", "nydus-node-agent")
-        assert not node.exists("/usr/share/nydus-node-agent")
-        return modules
-
-    first = installed()
-    assert len(first) > 100
-    assert sum(name.endswith(".pyc") for name in first) == sum(name.endswith(".py") for name in first)
-    assert installed() == first, "nothing was compiled anew"
 
 
 _BOOT_AND_WAIT = """
@@ -143,15 +92,6 @@ def test_a_killed_test_run_takes_its_node_with_it(other_run: tuple[subprocess.Po
     run.kill()
     run.wait(10)
     assert gone(name, 20) == []
-
-
-def test_a_test_run_that_is_interrupted_takes_its_node_with_it(
-    other_run: tuple[subprocess.Popen[str], str, int],
-) -> None:
-    run, name, _ = other_run
-    run.send_signal(signal.SIGINT)
-    run.wait(30)
-    assert traces(name) == []
 
 
 def test_what_a_killed_keeper_leaves_is_swept_by_the_next_run(
@@ -196,66 +136,9 @@ def test_commands_fail_loudly_and_end_in_time(node: Node) -> None:
         node.wait_until(lambda: False, 0.2, "never")
 
 
-# Registries
-
-
-def test_a_tls_registry_is_trusted_by_its_own_ca_only_until_the_ca_is_installed(node: Node) -> None:
-    registry = parts.start_tls_registry(node)
-    assert registry.ca is not None
-    url = f"{registry.url}/v2/"
-    assert node.run(["curl", "-s", url], check=False).returncode == 60  # CURLE_PEER_FAILED_VERIFICATION
-    assert (
-        node.run(["curl", "-s", "--cacert", parts.make_ca(node, "other"), url], check=False).returncode == 60
-    )
-    assert node.run(["curl", "-s", "--cacert", registry.ca, url]).stdout == "{}"
-    parts.trust(node, registry.ca)
-    assert node.run(["curl", "-s", url]).stdout == "{}"
-
-
-def test_a_registry_with_credentials_serves_only_who_has_them(node: Node) -> None:
-    registry = parts.start_auth_registry(node)
-    images.push(node, "reader", f"{registry.host}/reader:1", user=registry.user, password=registry.password)
-    with pytest.raises(NodeError, match="401"):
-        images.push(node, "reader-nydus", f"{registry.host}/reader:2")
-    code = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}"]
-    url = f"{registry.url}/v2/reader/manifests/1"
-    assert node.run([*code, url]).stdout == "401"
-    accept = ["-H", "Accept: application/vnd.oci.image.manifest.v1+json"]
-    assert node.run([*code, *accept, "-u", f"{parts.USER}:{parts.PASSWORD}", url]).stdout == "200"
-
-
 def test_a_registry_counts_the_blob_bytes_that_it_sent(node: Node) -> None:
     registry = parts.start_registry(node)
     images.push(node, "reader-nydus", f"{registry.host}/reader:1")
     blob = images.image("reader-nydus").blob
     node.run(["curl", "-s", "-r", "0-999", "-o", "/dev/null", f"{registry.url}/v2/reader/blobs/{blob}"])
     node.wait_until(lambda: registry.blob_bytes() == 1000, 5, "the registry has logged the read")
-
-
-# Real parts together
-
-
-@pytest.mark.parametrize("snapshotter", ["0.16.1", "0.13.4"])
-def test_a_nydus_image_starts_lazily_through_the_stand_in(
-    node_factory: Callable[..., Node], snapshotter: str
-) -> None:
-    node = node_factory(snapshotter=snapshotter)
-    registry, mirror = parts.start_registry(node), parts.start_mirror(node)
-    images.push(node, "python-nydus", f"{registry.host}/python-nydus:1")
-    hand.set_up(node)
-    started = scene.start_nydus(node, f"{registry.host}/python-nydus:1")
-    assert started.output == "hello from python\n"
-    fetched, size = mirror.stats()["blob_bytes"], images.image("python-nydus").size
-    print(
-        f"snapshotter {snapshotter}: {started.first_output_s:.2f} s, {fetched / 1e6:.1f} of "
-        f"{size / 1e6:.1f} MB"
-    )
-    assert 0 < fetched < 0.35 * size
-
-
-def test_a_pod_runs_from_a_plain_image(node: Node) -> None:
-    registry = parts.start_registry(node)
-    images.push(node, "python", f"{registry.host}/python:1")
-    images.load_pause(node)
-    scene.pull(node, f"{registry.host}/python:1")
-    assert scene.pod(node, f"{registry.host}/python:1", ["python3", "-c", "print(6 * 7)"]) == "42\n"

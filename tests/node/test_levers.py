@@ -53,7 +53,7 @@ def test_a_drill_switches_a_reading_container_there_and_back(
     stage: scene.Stage, reader: scene.Reader, kind: str
 ) -> None:
     at = time.time()
-    answer = scene.agent_json(stage.node, "drill", kind, "6s")
+    answer = scene.agent_json(stage.node, "drill", kind, "--for", "6s")
     assert answer["kind"] == "Drill", answer
     assert answer["result"] in ("switched", "slow"), answer  # slow: this machine may be busy with other tests
     reader.wait_for(10)
@@ -75,13 +75,15 @@ def test_a_drill_switches_a_reading_container_there_and_back(
 def test_a_drill_that_is_killed_ends_by_itself_and_leaves_nothing(
     stage: scene.Stage, reader: scene.Reader
 ) -> None:
-    child = stage.node.popen(["nydus-agent", "drill", "mirror-hang", "10m"])
+    child = stage.node.popen(["nydus-agent", "drill", "mirror-hang", "--for", "10m"])
     scene.wait_for_route(stage.node, "origin", 15)
     assert drills(stage)
     refused = scene.agent(stage.node, "drill", "mirror-down", check=False)
     assert refused.returncode == 75, refused.stdout + refused.stderr
-    assert "drill mirror-hang 10m" in scene.agent_json(stage.node, "doctor")["under_way"]
-    pid = stage.node.run(["pgrep", "--full", "--oldest", "nydus-agent drill mirror-hang 10m"]).stdout.strip()
+    assert "drill mirror-hang --for 10m" in scene.agent_json(stage.node, "doctor")["under_way"]
+    pid = stage.node.run(
+        ["pgrep", "--full", "--oldest", "nydus-agent drill mirror-hang --for 10m"]
+    ).stdout.strip()
     stage.node.run(["kill", "-KILL", pid])
     child.wait(10)
     assert not drills(stage)
@@ -95,7 +97,17 @@ def test_a_drill_that_is_killed_ends_by_itself_and_leaves_nothing(
 def test_a_drill_that_is_interrupted_ends_and_tells_how_far_it_came(
     stage: scene.Stage, reader: scene.Reader
 ) -> None:
-    argv = ["timeout", "--preserve-status", "--signal=INT", "4", "nydus-agent", "drill", "mirror-hang", "10m"]
+    argv = [
+        "timeout",
+        "--preserve-status",
+        "--signal=INT",
+        "4",
+        "nydus-agent",
+        "drill",
+        "mirror-hang",
+        "--for",
+        "10m",
+    ]
     done = stage.node.run(argv, check=False)
     assert done.returncode == 130, done.stdout + done.stderr
     assert "reads go to the origin, after " in done.stdout
@@ -167,30 +179,30 @@ def test_the_story_of_an_outage_is_told_over_a_restart_and_without_the_agent(fre
     at = time.time()
     fresh.mirror.unit.kill("KILL")
     scene.wait_for_route(node, "origin", 10)
-    told = node.run(["nydus-agent", "why"], user="nobody", check=False)
+    told = node.run(["nydus-agent", "status", "--why"], user="nobody", check=False)
     assert told.returncode == 3
     assert told.stdout.startswith("reads go to the origin since ")
     assert "mirror -> origin" in told.stdout
     print(told.stdout)
     assert "unknown" not in told.stdout.partition("last transitions")[0]
-    why = scene.agent_json(node, "why")
+    why = scene.agent_json(node, "status", "--why")
     print(json.dumps({name: why[name] for name in ("health_cause", "evidence", "waits_for", "seconds_left")}))
     assert why["waits_for"]
     fresh.mirror.start_again()
     scene.wait_for_route(node, "mirror", 60)
     node.run(["systemctl", "restart", "nydus-agent"])
     scene.wait_for_route(node, "mirror", 60)
-    history = [entry for entry in story(fresh, "status", "--history") if entry["at"] > at]
+    history = [entry for entry in story(fresh, "events") if entry["at"] > at]
     routes = [
         (entry["route_from"], entry["route"]) for entry in history if entry["route_from"] != entry["route"]
     ]
     assert routes[:2] == [("mirror", "origin"), ("origin", "mirror")]
     assert any("started anew" in entry["reason"] for entry in history)
     assert history == sorted(history, key=lambda entry: entry["at"])
-    assert len(story(fresh, "why", "-n", "2")) == 2
+    assert len(story(fresh, "events", "-n", "2")) == 2
     node.run(["systemctl", "stop", "nydus-agent"])
     try:
-        gone = scene.agent(node, "why", check=False)
+        gone = scene.agent(node, "status", "--why", check=False)
         assert gone.returncode == 3
         assert gone.stdout.startswith("agent is not running")
     finally:

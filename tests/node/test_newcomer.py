@@ -123,7 +123,7 @@ def test_a_newcomer_gets_from_a_bare_machine_to_a_proved_node(node: Node) -> Non
 def test_an_operator_does_what_the_page_on_operating_says(node: Node) -> None:
     print(f"operate.md: {follow(node, 'operate.md'):.1f} s")
     assert scene.daemon_status(node)["pin"] is None
-    assert len(scene.agent_json(node, "history")["generations"]) == 1
+    assert len(scene.agent_json(node, "generations")["generations"]) == 1
 
 
 def test_who_removes_it_as_the_page_says_has_the_node_of_before(node: Node) -> None:

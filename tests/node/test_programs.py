@@ -169,7 +169,7 @@ def test_a_version_that_is_named_is_taken_or_refused_with_the_command(place: Pla
         assert f"nydus-{OLD}/nydusd" in scene.agent(node, "plan").stdout
         node.write("/etc/nydus-agent/conf.d/60-programs.toml", '[programs]\nnydus = "9.9.9"\n')
         refused = scene.agent(node, "plan", check=False)
-        assert (refused.returncode, "NNA0207" in refused.stderr) == (2, True)
+        assert (refused.returncode, "NNA0201" in refused.stderr) == (2, True)
         assert "sudo apt install nydus-programs-9.9.9" in refused.stderr
     finally:
         node.run(["rm", "/etc/nydus-agent/conf.d/60-programs.toml"])
@@ -183,7 +183,7 @@ def test_a_newer_nydusd_that_cannot_serve_is_proved_bad_and_taken_back(
     programs = {**releases_host.nydus(node), "nydusd": releases_host.broken(tmp_path)}
     assert releases_host.install(node, NYDUS, BROKEN, programs) == "nydus-programs-2.2.3"
     told = place.apply(1)
-    assert "NNA0737" in told
+    assert "NNA0731" in told
     assert "the node is as it was before" in told
     assert rendered(node) == before
     place.runs_nydusd(NEW)

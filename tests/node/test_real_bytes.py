@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from tests.node import hand, parts, scene
 from tests.node import images as image_store
+from tests.node import parts, scene
 from tests.node.boot import Node
 from tests.node.parts import Faulty
 from tests.node.test_registries import TLS_RULE, https_node, https_site, shares
@@ -15,23 +13,6 @@ def counted_dfdaemon(node: Node, rules: list[dict[str, object]] | None = None) -
     """A real dfdaemon behind a front that counts every byte: its own counters count whole 4 MiB pieces."""
     parts.start_dfdaemon(node, rules=rules, port=4011)
     return parts.start_front(node, 4001, 4011)
-
-
-def test_a_nydus_image_starts_through_a_real_dfdaemon_and_every_read_of_the_reader_is_cold(
-    node_factory: Callable[..., Node],
-) -> None:
-    node = node_factory(shares=parts.dragonfly_shares())
-    registry = parts.start_registry(node)
-    front = counted_dfdaemon(node)
-    image_store.push(node, "reader-nydus", f"{registry.host}/reader:1")
-    hand.set_up(node)
-    scene.pull(node, f"{registry.host}/reader:1")
-    with scene.Reader(node, f"{registry.host}/reader:1", pause_ms=0, rounds=1) as reader:
-        reader.wait_for(100)
-        assert reader.errors() == []
-        before, reads = front.stats()["blob_requests"], len(reader.reads())
-        reader.wait_for(100)
-        assert front.stats()["blob_requests"] - before >= 0.9 * (len(reader.reads()) - reads) - 5
 
 
 def test_a_real_dfdaemon_carries_nine_tenths_of_the_bytes_over_http() -> None:

@@ -49,7 +49,7 @@ def system(node: Node) -> str:
 
 
 def generations(node: Node) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = scene.agent_json(node, "history")["generations"]
+    found: list[dict[str, object]] = scene.agent_json(node, "generations")["generations"]
     return found
 
 
@@ -148,7 +148,7 @@ def test_what_somebody_writes_between_the_look_and_the_write_is_not_overwritten(
     told = let_go(node, process)
     assert process.returncode == 1, told
     assert "error[NNA0402]" in told
-    assert f"[NNA0425] {CONTAINERD_CONFIG} is not what it was" in told
+    assert f"[NNA0412] {CONTAINERD_CONFIG} is not what it was" in told
     text = node.read(CONTAINERD_CONFIG)
     assert text.endswith("# by hand\n")
     node.write(CONTAINERD_CONFIG, text.removesuffix("# by hand\n"))
@@ -178,7 +178,7 @@ def test_nothing_is_written_into_a_directory_that_was_swapped_for_a_users_meanwh
 
 def test_a_plan_in_a_file_is_carried_out_exactly_or_not_at_all(untouched: Node) -> None:
     node = untouched
-    scene.agent(node, "plan", "--out", "/root/plan.json")
+    scene.agent(node, "plan", "--output", "/root/plan.json")
     assert node.run(["stat", "--format=%a %U", "/root/plan.json"]).stdout == "600 root\n"
     before = tree(node)
     node.run(EDIT)

@@ -79,7 +79,7 @@ def test_a_layout_on_the_disk_becomes_an_index_for_both_platforms(place: Place, 
 def test_a_conversion_that_is_told_to_end_leaves_nothing_here_and_nothing_in_the_registry(
     place: Place,
 ) -> None:
-    command = ["nydus-agent", "convert", place.ref("plain-layers"), place.ref("ended"), "--json", BY]
+    command = ["nydus-agent", "convert", place.ref("plain-layers"), place.ref("ended"), BY]
     running = place.node.popen(command)
     place.node.wait_until(
         lambda: place.node.run("pgrep --full '[n]ydusify/work'", check=False).stdout, 60, "nydusify works"

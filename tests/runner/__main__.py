@@ -103,22 +103,15 @@ def _run_all(
         except host.HostError as error:
             counts, reasons = report.Counts(), [str(error)]
         else:
-            counts, reasons = _run_stage(stage, environment, background)
+            counts, reasons = _run_stage(stage, environment)
         outcomes.append(report.Outcome(stage.name, counts, time.monotonic() - started, tuple(reasons)))
     return outcomes
 
 
-def _run_stage(
-    stage: Stage, environment: Mapping[str, str], background: builds.Builds
-) -> tuple[report.Counts, list[str]]:
+def _run_stage(stage: Stage, environment: Mapping[str, str]) -> tuple[report.Counts, list[str]]:
     if not stage.beside:
         return run_commands(stage.commands(), environment)
-    beside = side_by_side.SideBySide(
-        environment, background.missing, background.failed, background.story, stage.beside
-    )
-    result = beside.run(stage.commands(), stage.name)
-    background.waited_s += beside.waited_s
-    return result
+    return side_by_side.SideBySide(environment, stage.beside).run(stage.commands(), stage.name)
 
 
 def _prepare(stage: Stage, environment: Mapping[str, str], background: builds.Builds) -> None:
@@ -126,8 +119,7 @@ def _prepare(stage: Stage, environment: Mapping[str, str], background: builds.Bu
         _generate_protos(environment)
     if stage.deb:
         _check(["packaging/build-deb"], environment)
-    waits_itself = {name for command in stage.commands() for name in command.needs}
-    failed = background.wait(set(stage.needs) - waits_itself)
+    failed = background.wait(stage.needs)
     if failed:
         raise host.HostError(f"could not be built: {', '.join(failed)} (logs: {RESULTS}/build-NAME.log)")
 

@@ -56,7 +56,7 @@ class Builds:
 
     environment: Mapping[str, str]
     log: Path
-    waited_s: float = 0.0
+    _waited_s: float = 0.0
     """For how long stages did nothing but wait for builds."""
     _took: dict[str, float] = field(default_factory=dict)
     _lanes: list[threading.Thread] = field(default_factory=list)
@@ -79,23 +79,15 @@ class Builds:
         """Those of `needed` that could not be built; says every half minute what is still under way."""
         began = said = time.monotonic()
         deadline = began + _DEADLINE_S
-        while missing := self.missing(needed):
+        while missing := sorted(set(needed) - self._done - self._failed):
             if time.monotonic() > deadline:
                 self.stop()
                 return [f"{name} (not done in time)" for name in missing]
             if time.monotonic() - said > _REPORT_S:
                 said = time.monotonic()
-                print(f"building: {self.story()}", flush=True)
+                print(f"building: {self._progress()}", flush=True)
             time.sleep(0.2)
-        self.waited_s += time.monotonic() - began
-        return self.failed(needed)
-
-    def missing(self, needed: Collection[str]) -> list[str]:
-        """Those of `needed` that are still to be built."""
-        return sorted(set(needed) - self._done - self._failed)
-
-    def failed(self, needed: Collection[str]) -> list[str]:
-        """Those of `needed` that could not be built."""
+        self._waited_s += time.monotonic() - began
         return sorted(self._failed & set(needed))
 
     def stop(self) -> None:
@@ -139,9 +131,9 @@ class Builds:
         if not took:
             return ""
         parts = ", ".join(f"{name} {report.clock(seconds)}" for name, seconds in took.items())
-        return f"built: {parts}; stages did nothing but wait for builds for {report.clock(self.waited_s)}"
+        return f"built: {parts}; stages did nothing but wait for builds for {report.clock(self._waited_s)}"
 
-    def story(self) -> str:
+    def _progress(self) -> str:
         """What is being built, for how long, and the last line of each log."""
         parts = []
         for name, (_, since) in sorted(dict(self._running).items()):

@@ -24,46 +24,28 @@ until then the bench leaves three quarters of them.
 """
 
 DRAGONFLY = (
-    "test_bench",
-    "test_credentials",
-    "test_dragonfly",
-    "test_dragonfly_files",
-    "test_newcomer",
-    "test_real_bytes",
-    "test_saturation",
-    "test_stand_ins",
-)
+    "test_bench", "test_credentials", "test_dragonfly", "test_dragonfly_files", "test_newcomer",
+    "test_real_bytes", "test_saturation", "test_stand_ins",
+)  # fmt: skip
 """Files that need a real dfdaemon, which takes longest to build: the tier `test-dragonfly`."""
 
 SURVIVAL = (
-    "test_confirm_killed",
-    "test_contracts",
-    "test_crash_bench",
-    "test_cut_off",
-    "test_fenced_life",
-    "test_footprint",
-    "test_harness",
-    "test_hostile_images",
-    "test_kept_knowledge",
-    "test_matrix",
-    "test_remove_tree",
-    "test_scarcity",
-    "test_snapshotter_root",
-    "test_switch_bench",
-    "test_taken_away",
-    "test_upgrade",
-)
+    "test_change", "test_confirm_killed", "test_contracts", "test_crash_bench", "test_cut_off",
+    "test_fenced_life", "test_footprint", "test_handed_back", "test_harness", "test_hostile_images",
+    "test_kept_knowledge", "test_matrix", "test_packages", "test_pulls", "test_refused_plans",
+    "test_remove_tree", "test_restarts", "test_scarcity", "test_snapshotter_root", "test_switch_bench",
+    "test_taken_away", "test_upgrade",
+)  # fmt: skip
 """Files that ask what is left when the power, a process or a resource goes, and those that measure or vary at
 length: the tier `test-survival`. All others are the stage `node`.
 """
 
 LONG = (
-    "test_confirm_killed", "test_matrix", "test_confirm", "test_symptoms", "test_checks", "test_contracts",
-    "test_fenced_life", "test_safety", "test_cut_off", "test_convert", "test_packages", "test_newcomer",
-    "test_pulls",
-    "test_levers", "test_change", "test_remove_tree", "test_programs", "test_dragonfly", "test_drift",
-    "test_bench",
-    "test_rollback", "test_mirror_faults", "test_life", "test_credentials", "test_scarcity",
+    "test_confirm_killed", "test_matrix", "test_confirm", "test_change", "test_hostile_images",
+    "test_symptoms", "test_checks", "test_contracts", "test_fenced_life", "test_safety", "test_cut_off",
+    "test_convert", "test_packages", "test_newcomer", "test_pulls", "test_levers", "test_remove_tree",
+    "test_programs", "test_dragonfly", "test_drift", "test_bench", "test_rollback", "test_mirror_faults",
+    "test_life", "test_credentials", "test_scarcity",
 )  # fmt: skip
 """Those of a minute and more, the longest first: one that begins last is waited for while nothing runs beside
 it.

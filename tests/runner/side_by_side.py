@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,17 +41,11 @@ class _Running:
 
 @dataclass
 class SideBySide:
-    """`missing` tells which of a command's needs are not there yet, `failed` which will never be."""
+    """The commands of one stage, as many at once as `width` says."""
 
     environment: Mapping[str, str]
-    missing: Callable[[Sequence[str]], list[str]]
-    failed: Callable[[Sequence[str]], list[str]]
-    story: Callable[[], str]
     width: int
     deadline_s: float = 3600.0
-    """Without the time for which it only waits for what is built: each build has a deadline of its own."""
-    waited_s: float = 0.0
-    """For how long nothing ran, because all that was left needs what was still being built."""
     _waiting: list[Command] = field(default_factory=list)
     _running: list[_Running] = field(default_factory=list)
     _ended: list[tuple[Command, float]] = field(default_factory=list)
@@ -65,15 +59,13 @@ class SideBySide:
         self._waiting = list(commands)
         for command in commands:
             _forget(command)
-        began = said = looked = time.monotonic()
+        began = said = time.monotonic()
         busy_s = _busy_s()
         try:
             while self._waiting or self._running:
                 self._reap()
                 self._start()
-                before, looked = looked, time.monotonic()
-                self.waited_s += 0.0 if self._running or not self._waiting else looked - before
-                if time.monotonic() - began - self.waited_s > self.deadline_s:
+                if time.monotonic() - began > self.deadline_s:
                     self._reasons.append(f"{name}: not done after {self.deadline_s:g} s")
                     break
                 if time.monotonic() - said > _REPORT_S:
@@ -87,10 +79,6 @@ class SideBySide:
     def _start(self) -> None:
         while (command := self._next()) is not None:
             self._waiting.remove(command)
-            lost = self.failed(command.needs)
-            if lost:
-                self._reasons.append(f"{_name(command)}: could not be built: {', '.join(lost)}")
-                continue
             with open(_log(command), "wb") as log:
                 process = start(command.argv, self.environment, log)
             self._running.append(_Running(command, process, time.monotonic()))
@@ -100,7 +88,7 @@ class SideBySide:
         here = {running.command.alone for running in self._running}
         wanted = [command for command in self._waiting if not command.alone] or self._waiting
         may = (command for command in wanted if here <= {command.alone} and self._has_room(command))
-        return next((command for command in may if not self.missing(command.needs)), None)
+        return next(may, None)
 
     def _has_room(self, command: Command) -> bool:
         if self.width == 1:
@@ -134,9 +122,7 @@ class SideBySide:
 
     def _picture(self) -> str:
         now = ", ".join(f"{_name(one.command)} {report.clock(one.seconds)}" for one in self._running)
-        waits = sorted({name for command in self._waiting for name in self.missing(command.needs)})
-        built = f"; {', '.join(waits)} must be built first: {self.story()}" if waits else ""
-        return f"{len(self._ended)} ended, {len(self._waiting)} to come; now: {now or 'none'}{built}"
+        return f"{len(self._ended)} ended, {len(self._waiting)} to come; now: {now or 'none'}"
 
     def _close(self, name: str, seconds: float, busy_s: float) -> tuple[report.Counts, list[str]]:
         """The end of the run, as pytest has it."""

@@ -20,13 +20,13 @@ _BESIDE = groups.cores() + 1
 """Of parts that compute most of the time: what one waits for costs the others nothing."""
 _MIXED = 2 * groups.cores()
 """Of parts of which every other one waits most of the time."""
-_LONG_UNIT = ("daemon_publish", "containerd_golden", "daemon_life", "daemon_service")
+_LONG_UNIT = ("daemon_memory", "containerd_golden", "origins", "daemon_publish")
 _LONG_CONTRACT = ("crash_safety", "containerd_configuration", "convert_verb")
 """Files that take longest: each is run by itself, and begins before the others; those that wait and those
 that compute by turns."""
 DAEMON_TIMES = "tests/contract/test_daemon_times.py"
-"""It holds the daemon to its times, which it does not keep beside the first run's builds. So it runs alone,
-after the tests on nodes.
+"""It holds the daemon to its times, which it does not keep beside others. So it runs alone, in the tier
+`test-survival`.
 """
 
 
@@ -41,8 +41,6 @@ class Command:
     """In a stage whose commands run beside each other: this one does not, but beside those with the same
     word.
     """
-    needs: tuple[str, ...] = ()
-    """In such a stage: what must have been built for this one."""
     place: float = 1.0
     """In such a stage: how many this one counts as, where more than one may run."""
 
@@ -59,9 +57,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     """What must have been built (names of `builds`)."""
     beside: int = 0
-    """How many of the commands run beside each other, each as soon as its own needs are there; 0: one after
-    the other.
-    """
+    """How many of the commands run beside each other; 0: one after the other."""
 
 
 def _here(*argv: str, deadline_s: float = 600) -> Command:
@@ -149,17 +145,17 @@ OF_NODES = tuple(name for name in builds.ALL if name not in builds.DRAGONFLY)
 
 
 def _survival() -> tuple[Command, ...]:
-    times = replace(_pytest("root", DAEMON_TIMES, deadline_s=600), alone=DAEMON_TIMES, needs=OF_NODES)
-    return (*_on_nodes("test-survival", OF_NODES), times)
+    times = replace(_pytest("root", DAEMON_TIMES, deadline_s=600), alone=DAEMON_TIMES)
+    return (*_on_nodes("test-survival"), times)
 
 
-def _on_nodes(tier: str, needs: tuple[str, ...]) -> tuple[Command, ...]:
-    return tuple(_side(group, needs) for group in groups.groups(ROOT / "tests/node", ROOT, tier))
+def _on_nodes(tier: str) -> tuple[Command, ...]:
+    return tuple(_side(group) for group in groups.groups(ROOT / "tests/node", ROOT, tier))
 
 
-def _side(group: groups.Group, needs: tuple[str, ...]) -> Command:
+def _side(group: groups.Group) -> Command:
     command = _pytest("here", "--no-header", group.path, deadline_s=1200, name=f"node/{group.name}")
-    return replace(command, alone=group.alone, needs=needs, place=group.place)
+    return replace(command, alone=group.alone, place=group.place)
 
 
 def _arm64() -> tuple[Command, ...]:
@@ -234,7 +230,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "node",
             "booted Debian nodes with real parts, and a stand-in mirror",
-            lambda: _on_nodes("node", OF_NODES),
+            lambda: _on_nodes("node"),
             deb=True,
             needs=OF_NODES,
             beside=groups.at_once(),
@@ -250,7 +246,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "test-dragonfly",
             "booted nodes with a real dfdaemon and scheduler",
-            lambda: _on_nodes("test-dragonfly", builds.ALL),
+            lambda: _on_nodes("test-dragonfly"),
             deb=True,
             needs=builds.ALL,
             beside=groups.at_once(),
@@ -298,7 +294,7 @@ STAGES: dict[str, Stage] = {
 }
 
 
-_SIMULATED = ("crash_tree", "false_switch", "fleet", "mutants", "plan_worlds", "publish", "traces")
+_SIMULATED = ("crash_tree", "false_switch", "mutants", "plan_worlds", "traces")
 """Benches that need no node: they run the product's pure code in the build root."""
 
 

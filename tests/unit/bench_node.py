@@ -10,9 +10,9 @@ from functools import partial
 from agent import paths
 from agent.bench.cases import Case
 from agent.bench.figures import ImagePair, Measured
-from agent.commands.admission import Admission
-from agent.commands.rounds import Rounds
-from agent.commands.starts import PLAIN_NAMESPACE, WantedStart
+from agent.commands.bench.admission import Admission
+from agent.commands.bench.rounds import Rounds
+from agent.commands.bench.starts import PLAIN_NAMESPACE, WantedStart
 from agent.config.model import Config
 from agent.errors import ProcessError
 from agent.ports import (
@@ -212,7 +212,7 @@ class BenchNode:
     def _remove(self, argv: tuple[str, ...], _stdin: bytes) -> Finished:
         namespace, images = argv[4], self.containerd.namespace_images
         if self.stays:
-            raise ProcessError("NNA0223", "ctr failed", cause=self.stays)
+            raise ProcessError("NNA0221", "ctr failed", cause=self.stays)
         images[namespace] = [one for one in images[namespace] if one.name not in argv]
         self.containerd.forget(namespace, "overlayfs" if namespace == PLAIN_NAMESPACE else "nydus")
         if namespace != PLAIN_NAMESPACE:

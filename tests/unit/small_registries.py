@@ -10,7 +10,7 @@ from agent.adapters.credentials import ChallengeAnswers, DockerCredentials
 from agent.errors import HttpError, PortError
 from agent.ports import HttpAnswer, Secret
 from agent.proof.registry_access import RegistryPorts
-from agent.registry.places import ROOTS_DOCKER, Places
+from agent.registry.places import ROOTS_DOCKER, CredentialPlaces
 from tests.fakes.files import FakeFiles
 from tests.fakes.processes import FakeProcesses
 
@@ -32,7 +32,7 @@ class SmallRegistries:
         """What an image's whole name stands for; others are not there."""
         self.asked: list[tuple[str, str]] = []
         self.ports = RegistryPorts(
-            DockerCredentials(files, self.processes, Places((place,))),
+            DockerCredentials(files, self.processes, CredentialPlaces((place,))),
             lambda looked: ChallengeAnswers(looked, secure=False),
             self._ask,
         )

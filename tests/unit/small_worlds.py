@@ -33,7 +33,7 @@ from tests.unit.plan_node import CONTAINERD_CONFIG, PLAIN, STOCK
 DOCKER = "/etc/containerd/certs.d/docker.io/hosts.toml"
 _FOREIGN = (paths.NYDUSD_TEMPLATE, paths.SNAPSHOTTER_UNIT_FILE, DOCKER)
 _THEIRS = {DOCKER: b'server = "https://registry-1.docker.io"\n', paths.SNAPSHOTTER_UNIT_FILE: b"[Service]\n"}
-_FULL = FileError("NNA0423", "cannot write", cause="No space left on device")
+_FULL = FileError("NNA0427", "cannot write", cause="No space left on device")
 
 CONFIGS = (STOCK, b"version = 2\n")
 _MODES: tuple[ContainerdMode, ...] = (

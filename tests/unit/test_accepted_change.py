@@ -68,7 +68,7 @@ def calls_since_acceptance(verb: str) -> tuple[int, int]:
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize(
-    "error", [RuntimeError("a bug"), FileError("NNA0423", "cannot write", cause="no room")]
+    "error", [RuntimeError("a bug"), FileError("NNA0427", "cannot write", cause="no room")]
 )
 def test_what_fails_after_a_change_was_accepted_is_not_told_as_the_node_being_as_before(
     verb: str, error: Exception

@@ -229,7 +229,7 @@ def test_a_configuration_that_containerd_reads_otherwise_never_goes_live(node: F
 
 def test_a_failed_proof_is_undone_like_a_failed_step(node: FakeNode) -> None:
     with pytest.raises(ApplyError) as caught:
-        apply(node, prove=lambda: ContainerdError("NNA0651", "CRI does not answer"))
+        apply(node, prove=lambda: ContainerdError("NNA0405", "CRI does not answer"))
     assert "CRI does not answer" in caught.value.cause
     assert state(node) == OLD_STATE
     assert generations.numbers(node.files) == ()
@@ -248,7 +248,7 @@ def test_a_file_that_another_program_changed_meanwhile_is_left_alone(node: FakeN
 def test_an_undo_does_not_overwrite_what_another_program_wrote_after_us(node: FakeNode) -> None:
     def prove() -> AgentError | None:
         node.files.put(CONFIG, b"theirs")
-        return ContainerdError("NNA0651", "CRI does not answer")
+        return ContainerdError("NNA0405", "CRI does not answer")
 
     with pytest.raises(ApplyError) as caught:
         apply(node, prove=prove)
@@ -281,7 +281,7 @@ def test_what_a_running_snapshotter_used_is_running_again_after_an_undo(node: Fa
         )
     )
     with pytest.raises(ApplyError):
-        apply(node, plan, prove=lambda: ContainerdError("NNA0651", "no"))
+        apply(node, plan, prove=lambda: ContainerdError("NNA0405", "no"))
     assert state(node) == before
     jobs = [call for call in node.faults.calls if call[:2] == ("job", paths.SNAPSHOTTER_UNIT)]
     assert jobs[-1] == ("job", paths.SNAPSHOTTER_UNIT, "restart")
@@ -305,7 +305,7 @@ def test_a_removal_that_fails_brings_the_snapshotter_back_before_containerd(node
     )
     done = len(node.faults.calls)
     with pytest.raises(ApplyError):
-        apply(node, plan, prove=lambda: ContainerdError("NNA0651", "no"))
+        apply(node, plan, prove=lambda: ContainerdError("NNA0405", "no"))
     assert state(node) == before
     restarts = [call[1] for call in node.faults.calls[done:] if call[0] == "job" and call[2] == "restart"]
     assert restarts == [paths.CONTAINERD_UNIT, paths.SNAPSHOTTER_UNIT, paths.CONTAINERD_UNIT]
@@ -322,7 +322,7 @@ def test_the_undo_has_room_on_a_full_disk(node: FakeNode) -> None:
         lambda path: reserves.append((path, node.ledger.reserve)) if path == CONFIG else None
     )
     with pytest.raises(ApplyError):
-        apply(node, prove=lambda: ContainerdError("NNA0651", "no"))
+        apply(node, prove=lambda: ContainerdError("NNA0405", "no"))
     first, last = reserves[0][1], reserves[-1][1]
     assert first > 2 * len(OLD)
     assert last == 0
@@ -333,7 +333,7 @@ def test_a_damaged_generation_is_told_and_nothing_is_done(node: FakeNode) -> Non
     node.files.put(f"{paths.GENERATIONS}/1.json", b"{")
     with pytest.raises(ApplyError) as caught:
         apply(node, NOTHING)
-    assert caught.value.code == "NNA0413"
+    assert caught.value.code == "NNA0410"
 
 
 def test_the_first_pre_image_is_kept_over_many_generations(node: FakeNode) -> None:
@@ -354,7 +354,7 @@ def test_an_edit_by_the_operator_between_two_generations_is_remembered(node: Fak
 
 def test_directories_that_a_change_made_go_with_it(node: FakeNode) -> None:
     with pytest.raises(ApplyError):
-        apply(node, prove=lambda: ContainerdError("NNA0651", "no"))
+        apply(node, prove=lambda: ContainerdError("NNA0405", "no"))
     assert "/etc/nydus" not in node.files.directories
     assert paths.CERTS_D not in node.files.directories
     assert "/etc/containerd" in node.files.directories
@@ -384,7 +384,7 @@ def test_nothing_is_left_of_a_directory_that_only_the_check_needed() -> None:
 
 
 def test_an_error_of_a_changed_file_is_not_retried_blindly(node: FakeNode) -> None:
-    node.faults.at(1, FileChangedError("NNA0425", "changed"), method="replace")
+    node.faults.at(1, FileChangedError("NNA0412", "changed"), method="replace")
     with pytest.raises(ApplyError):
         apply(node)
     assert sum(call == ("replace", paths.NYDUSD_TEMPLATE) for call in node.faults.calls) == 1

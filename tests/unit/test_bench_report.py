@@ -54,6 +54,6 @@ def test_a_quick_form_never_replaces_the_full_figures(tmp_path: Path) -> None:
 
 
 def test_a_bench_is_asked_for_its_quick_form_by_one_word() -> None:
-    (full,), (short,) = (stages.bench("bench-start", quick=quick).commands() for quick in (False, True))
+    (full,), (short,) = (stages.bench("bench-startup", quick=quick).commands() for quick in (False, True))
     assert short.argv == (*full.argv, "--quick")
-    assert "tests.bench.start" in full.argv
+    assert "tests.bench.startup" in full.argv

@@ -4,9 +4,11 @@ terminals.
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from agent.commands import version
 from agent.commands.context import Context
 from agent.console import Console
 from agent.errors import UsageError
+from tests.lint.source import modules
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,7 +121,12 @@ def test_a_ca_file_that_is_not_there_is_a_warning_because_it_may_come_later(tmp_
         (["chek"], "there is no verb 'chek'", "nydus-agent check"),
         (["frobnicate"], "there is no verb 'frobnicate'", "nydus-agent --help"),
         (["check", "--as", "x"], "argument --as: invalid choice", "nydus-agent check --help"),
-        (["check", "--nope"], "unrecognized arguments: --nope", "--help"),
+        (["check", "--nope"], "unrecognized arguments: --nope", "nydus-agent check --help"),
+        (["status", "--frmat", "json"], "did you mean --format?", "nydus-agent status --help"),
+        (["route", "pin", "origin", "--fro", "1h"], "did you mean --for?", "nydus-agent route pin --help"),
+        (["--nope"], "unrecognized arguments: --nope", "nydus-agent --help"),
+        (["convert", "a", "b", "--json"], "unrecognized arguments: --json", "nydus-agent convert --help"),
+        (["help", "chek"], "there is no verb 'chek'", "nydus-agent check"),
         (["--format", "yaml", "check"], "argument --format: invalid choice", "nydus-agent --help"),
         (["route"], "the following arguments are required: ACTION", "nydus-agent route --help"),
         (
@@ -273,8 +281,99 @@ def test_every_verb_keeps_the_contract() -> None:
     assert cli.build_parser(cli.VERBS).format_help()
 
 
-def test_help_lists_the_verbs_for_people_only(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert Run(tmp_path, "--help").code == 0
-    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ")}
-    assert {"check", "plan", "apply", "status", "doctor", "route", "version"} <= listed
-    assert listed.isdisjoint({"daemon", "inspect", "recover", "remove", "due", "after-dpkg"})
+@pytest.mark.parametrize("argv", [["--help"], ["help"], [], ["--color", "never"], ["-h"]], ids=" ".join)
+def test_help_lists_the_verbs_for_people_by_group(tmp_path: Path, argv: list[str]) -> None:
+    told = Run(tmp_path, *argv)
+    assert (told.code, told.err) == (0, "")
+    groups = [line for line in told.out.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert groups == ["set up:", "observe:", "operate:", "images:", "options of every verb:"]
+    listed = [line.split()[0] for line in told.out.splitlines() if re.match("  [a-z]", line)]
+    assert listed == [verb.name for verb in cli.public_verbs()]
+    assert {"status", "doctor", "events", "generations", "apply", "remove", "convert"} <= set(listed)
+    assert {"daemon", "inspect", "recover", "due", "after-dpkg", "history", "why"}.isdisjoint(listed)
+
+
+def test_the_help_of_a_verb_is_had_in_two_ways_and_names_nothing_that_only_units_use(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert Run(tmp_path, "apply", "--help").code == 0
+    usual = capsys.readouterr().out
+    assert Run(tmp_path, "help", "apply").code == 0
+    assert capsys.readouterr().out == usual
+    assert "--confirm" in usual
+    assert "--in-turn" not in usual
+    assert Run(tmp_path, "help", "route", "pin").code == 0
+    assert "nydus-agent route pin" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("grpc", "python3-grpcio"), ("requests", "python3-requests"),
+     ("agent._pb.containerd", "--reinstall nydus-node-agent")],
+)  # fmt: skip
+def test_a_missing_module_is_an_incomplete_installation(name: str, package: str) -> None:
+    code, err = broken(ModuleNotFoundError(f"No module named '{name}'", name=name))
+    assert code == 1
+    assert err.splitlines() == [
+        "error[NNA1005]: the installation is incomplete",
+        f"cause: No module named '{name}'",
+        f"try:   apt install {package}",
+    ]
+
+
+def test_the_completion_that_the_package_installed_is_printed(tmp_path: Path) -> None:
+    missing = Run(tmp_path, "completion", "zsh")
+    assert (missing.code, "NNA1005" in missing.err) == (1, True)
+    (tmp_path / "usr/share/zsh/vendor-completions").mkdir(parents=True)
+    (tmp_path / "usr/share/zsh/vendor-completions/_nydus-agent").write_text("#compdef nydus-agent\n")
+    assert Run(tmp_path, "completion", "zsh").out == "#compdef nydus-agent\n"
+
+
+_EXAMPLES = {"verb": "apply", "form.value": "kind"}
+
+
+def told_commands() -> tuple[set[str], set[str]]:
+    """The commands of ours that the code tells somebody to run, and those that it names between backticks."""
+    tries, named, docstrings = set[str](), set[str](), set[ast.expr]()
+    for module in modules("agent"):
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Expr):
+                docstrings.add(node.value)
+            elif isinstance(node, ast.keyword) and node.arg == "try_":
+                tries.update(re.findall(r"nydus-agent [^;`,()…]+", text_of(node.value)))
+            elif isinstance(node, ast.Constant | ast.JoinedStr) and node not in docstrings:
+                named.update(re.findall(r"`(?:sudo )?(nydus-agent [^`]+)`", text_of(node)))
+    return tries, named
+
+
+def text_of(node: ast.expr) -> str:
+    """The text of an expression; what is put into it stands as an example of its name, or as a 1."""
+    if isinstance(node, ast.IfExp):
+        return f"{text_of(node.body)}; {text_of(node.orelse)}"
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(text_of, node.values))
+    if isinstance(node, ast.FormattedValue):
+        return _EXAMPLES.get(ast.unparse(node.value), "1")
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+TRIES, NAMED = told_commands()
+
+
+def test_commands_that_the_code_tells_are_looked_for_where_they_stand() -> None:
+    assert {"nydus-agent confirm", "nydus-agent events -n 10"} <= TRIES
+    assert {"nydus-agent plan", "nydus-agent doctor"} <= NAMED
+
+
+@pytest.mark.parametrize("command", sorted(TRIES | NAMED))
+def test_every_command_that_the_code_tells_exists(command: str) -> None:
+    wrong = ""
+    try:
+        cli.build_parser(cli.VERBS).parse_args(command.split()[1:])
+    except SystemExit:  # of --help
+        pass
+    except UsageError as error:
+        wrong = error.what
+    if command not in TRIES and "arguments are required" in wrong:
+        return  # a text may name a verb without its arguments; what is to be tried must be whole
+    assert wrong == ""

@@ -16,8 +16,8 @@ import pytest
 from agent import cli
 from agent.cli import build_parser
 from agent.commands import bench
+from agent.commands.bench.pin import Lever
 from agent.commands.context import Context
-from agent.commands.lever import Lever
 from agent.config.model import Config
 from agent.console import Console, Format
 from agent.errors import Exit, LockedError, UsageError
@@ -66,7 +66,7 @@ def test_without_yes_what_would_be_done_is_told_and_nothing_is_touched(tmp_path:
     made = Cli(tmp_path)
     with pytest.raises(UsageError) as caught:
         made.run(*IMAGES)
-    assert caught.value.code == "NNA1706"
+    assert caught.value.code == "NNA1002"
     told = made.err.getvalue()
     for part in (
         "nydus-agent-bench",
@@ -117,8 +117,8 @@ def test_where_nothing_could_be_measured_the_answer_is_that_it_could_not_be_told
         (("--oci", "a", "--oci", "b", "--nydus", "c"), "NNA1002"),
         (("--oci", "a", "--ready", "("), "NNA1002"),
         (("--oci", "a", "--command", "'"), "NNA1002"),
-        (("--oci", "a", "--chart", "x.pdf"), "NNA1705"),
-        (("--oci", "a", "--chart", "/no/x.svg"), "NNA1705"),
+        (("--oci", "a", "--chart", "x.pdf"), "NNA1002"),
+        (("--oci", "a", "--chart", "/no/x.svg"), "NNA1002"),
         (("--oci", "UPPER/Case:1"), "NNA1002"),
         (("--oci", "a", "-n", "0"), "NNA1002"),
         (("--oci", "a", "--deadline", "1s"), "NNA1002"),
@@ -140,7 +140,7 @@ def test_a_chart_that_cannot_be_drawn_is_told_before_minutes_are_spent(tmp_path:
     with pytest.raises(UsageError) as caught:
         made.run(*IMAGES, "--yes", "--chart", "x.svg")
     (problem,) = caught.value.problems
-    assert (caught.value.code, problem.action) == ("NNA1705", "apt install python3-matplotlib")
+    assert (caught.value.code, problem.action) == ("NNA1002", "apt install python3-matplotlib")
     assert made.node.programs.ran == []
 
 
@@ -166,7 +166,7 @@ def test_a_failure_to_clear_up_is_an_error_whatever_was_measured(tmp_path: Path)
 
     made.err = Err()
     assert made.run(*IMAGES, "--yes") is Exit.FAILED
-    assert "error[NNA1702]" in made.err.getvalue()
+    assert "error[NNA1701]" in made.err.getvalue()
     assert "not cleared up: ctr failed: busy" in made.err.getvalue()
 
 

@@ -74,7 +74,7 @@ def test_what_was_seen_in_the_middle_of_a_change_is_not_published(node: ProvedNo
 
 def test_where_it_cannot_be_published_doctor_says_so_and_answers_all_the_same(node: ProvedNode) -> None:
     node.node.faults.at(
-        1, FileError("NNA0423", "cannot write", cause="No space left on device"), method="replace"
+        1, FileError("NNA0427", "cannot write", cause="No space left on device"), method="replace"
     )
     exit_, answer, beside = examined(node)
     assert (exit_, answer.splitlines()[-1]) == (Exit.OK, "proved: all checks")

@@ -18,8 +18,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.__main__ import main
-from agent.commands import drill, rehearsal
+from agent.commands import drill
 from agent.commands.context import Context
+from agent.commands.drill import rehearsal
 from agent.console import Console, Format
 from agent.daemon.http_client import Url
 from agent.daemon.messages import Message
@@ -331,7 +332,10 @@ def test_the_expected_return_is_what_the_policy_says() -> None:
 @pytest.mark.parametrize("time_", ["4s", "11m", "soon"])
 def test_a_drill_has_an_end_in_sight(tmp_path: Path, time_: str) -> None:
     err = io.StringIO()
-    assert main(["drill", "mirror-down", time_], environment={}, err=err, uid=0, root=str(tmp_path)) == 2
+    assert (
+        main(["drill", "mirror-down", "--for", time_], environment={}, err=err, uid=0, root=str(tmp_path))
+        == 2
+    )
     assert "NNA1002" in err.getvalue()
 
 

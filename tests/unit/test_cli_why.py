@@ -1,4 +1,7 @@
-"""`why` tells cause, evidence, what the return waits for and the story; what nobody has told is unknown."""
+"""`status --why` tells cause, evidence and what the return waits for, `events` the story.
+
+What nobody has told is unknown.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,12 @@ def node(tmp_path: Path) -> PublishedNode:
 
 
 class Why:
+    words: tuple[str, ...] = ("status", "--why")
+
     def __init__(self, node: PublishedNode, *options: str) -> None:
         out, err = io.StringIO(), io.StringIO()
         argv = [
-            "why",
+            *self.words,
             "--config",
             str(node.root / "agent.toml"),
             "--conf-d",
@@ -188,35 +193,39 @@ def numbered(node: PublishedNode, count: int) -> None:
     node.write()
 
 
-def test_as_many_transitions_are_shown_as_were_asked_for(node: PublishedNode) -> None:
-    numbered(node, 100)
-    assert Why(node).text.count("number ") == 10
-    last = Why(node, "-n", "3").text
-    assert [f"number {number}" in last for number in (96, 97, 98, 99)] == [False, True, True, True]
-    assert "healthy -> healthy" not in last
-    for wrong in ("0", "101", "x"):
-        assert Why(node, "-n", wrong).code == 2
+class Events(Why):
+    words = ("events",)
 
 
-def test_status_shows_the_history_alone(node: PublishedNode) -> None:
+def test_the_last_transitions_are_part_of_the_reason(node: PublishedNode) -> None:
     numbered(node, 100)
-    whole = Answer(node, "--history")
+    shown = Why(node).text
+    assert shown.count("number ") == 10
+    assert [f"number {number}" in shown for number in (89, 90, 99)] == [False, True, True]
+    assert "healthy -> healthy" not in shown
+
+
+def test_as_many_events_are_shown_as_were_asked_for(node: PublishedNode) -> None:
+    numbered(node, 100)
+    whole = Events(node)
     assert whole.text.count("number ") == 100
-    assert whole.headline == Answer(node).headline
+    assert whole.text.splitlines()[0] == Answer(node).headline
     assert whole.code == 0
-    assert "proof, made" not in whole.text
-    assert Answer(node, "--history", "2").text.count("number ") == 2
-    document = json.loads(Answer(node, "--history", "5", "--format", "json").text)
-    assert document["kind"] == "History"
+    last = Events(node, "-n", "3").text
+    assert [f"number {number}" in last for number in (96, 97, 98, 99)] == [False, True, True, True]
+    document = json.loads(Events(node, "-n", "5", "--format", "json").text)
+    assert document["kind"] == "Events"
     assert [change["reason"] for change in document["history"]] == [
         f"number {number}" for number in range(95, 100)
     ]
+    for wrong in ("0", "101", "x"):
+        assert Events(node, "-n", wrong).code == 2
 
 
-def test_a_history_that_is_not_there_is_told(node: PublishedNode) -> None:
-    assert "no transition since the agent was started" in Answer(node, "--history").text
+def test_events_that_are_not_there_are_told(node: PublishedNode) -> None:
+    assert "no transition since the agent was started" in Events(node).text
     node.remove("run/nydus-agent/status.json")
     node.kill()
-    answer = Answer(node, "--history")
-    assert "no history: the agent takes it along when it is stopped" in answer.text
+    answer = Events(node)
+    assert "nothing is known: the agent takes its events along when it is stopped" in answer.text
     assert answer.code == 3

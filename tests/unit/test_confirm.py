@@ -164,7 +164,7 @@ def test_without_an_alarm_nothing_is_begun(first: Waiting) -> None:
 
 
 def test_without_room_for_the_journal_nothing_waits(first: Waiting) -> None:
-    first.node.faults.at(1, FileError("NNA0431", "disk is full"), method="begin")
+    first.node.faults.at(1, FileError("NNA0427", "disk is full"), method="begin")
     with pytest.raises(FileError):
         first.apply()
     assert confirm.pending(first.node.files) is None

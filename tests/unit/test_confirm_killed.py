@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from agent.apply import confirm
-from agent.commands.due import judge
+from agent.commands.internal.due import judge
 from agent.config.model import Config
 from agent.errors import ApplyError, LockedError
 from tests.fakes.faults import Crash

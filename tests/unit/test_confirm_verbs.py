@@ -16,9 +16,9 @@ from agent.__main__ import main
 from agent.apply import confirm
 from agent.commands import apply as apply_verb
 from agent.commands import confirm as confirm_verb
-from agent.commands import recover as recover_verb
 from agent.commands import rollback as rollback_verb
 from agent.commands.context import Context
+from agent.commands.internal import recover as recover_verb
 from agent.console import Console, Format
 from agent.errors import Exit
 from agent.node.moment import present
@@ -112,13 +112,13 @@ def test_a_recovery_at_boot_says_what_became_of_the_change(waiting: Waiting) -> 
 
 def test_the_history_marks_the_generation_that_is_not_confirmed(waiting: Waiting, tmp_path: Path) -> None:
     waiting.apply()
-    document = printed(on_disk(waiting.made, tmp_path), "history")
+    document = printed(on_disk(waiting.made, tmp_path), "generations")
     assert complaints(document) == []
     assert [one["confirmed"] for one in document["generations"]] == [False]
-    assert "unconfirmed, rolled back in" in told_by(tmp_path, "history")
+    assert "unconfirmed, rolled back in" in told_by(tmp_path, "generations")
     waiting.confirm()
     (tmp_path / paths.UNCONFIRMED.lstrip("/")).unlink()
-    assert printed(tmp_path, "history")["generations"][0]["confirmed"] is True
+    assert printed(tmp_path, "generations")["generations"][0]["confirmed"] is True
 
 
 def test_what_was_taken_back_begins_by_order_only(waiting: Waiting, tmp_path: Path) -> None:
@@ -137,7 +137,12 @@ def told_by(root: Path, verb: str, uid: int = 65534) -> str:
     out = io.StringIO()
     where = ["--config", str(root / "agent.toml"), "--conf-d", str(root / "conf.d")]
     main(
-        [*where, verb], environment={}, out=out, err=out, uid=0 if verb == "history" else uid, root=str(root)
+        [*where, verb],
+        environment={},
+        out=out,
+        err=out,
+        uid=0 if verb == "generations" else uid,
+        root=str(root),
     )
     return out.getvalue()
 

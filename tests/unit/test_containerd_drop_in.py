@@ -121,7 +121,7 @@ def test_a_runtime_class_has_its_snapshotter_in_both_places_of_version_3() -> No
 
 def test_a_runtime_class_is_refused_where_a_runtime_has_no_snapshotter() -> None:
     made = found("1.6.20", b"version = 2\n", mode=ContainerdMode.RUNTIME_CLASS)
-    assert [one.code for one in made.refusals] == ["NNA0316"]
+    assert [one.code for one in made.refusals] == ["NNA0314"]
 
 
 def test_the_usual_directories_of_hosts_files_are_left_alone_where_they_are_the_default() -> None:
@@ -178,7 +178,7 @@ def test_a_drop_in_that_is_no_longer_needed_goes() -> None:
 @pytest.mark.parametrize(
     ("version", "root", "others", "code", "says"),
     [
-        ("2.1.9", b"version = 4\n", {}, "NNA0312", "reads 1 to 3"),
+        ("2.1.9", b"version = 4\n", {}, "NNA0311", "reads 1 to 3"),
         (
             "2.1.9",
             b'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]',
@@ -193,20 +193,20 @@ def test_a_drop_in_that_is_no_longer_needed_goes() -> None:
             "NNA0311",
             "/opt/gone.toml is imported and is not",
         ),
-        ("2.1.9", b'version = 3\nimports = ["conf.d/*.toml"]', {THEIRS: b"version = 2\n"}, "NNA0315", THEIRS),
-        ("2.1.9", b'version = 3\n[grpc]\naddress = "/run/x.sock"\n', {}, "NNA0317", "/run/x.sock"),
+        ("2.1.9", b'version = 3\nimports = ["conf.d/*.toml"]', {THEIRS: b"version = 2\n"}, "NNA0313", THEIRS),
+        ("2.1.9", b'version = 3\n[grpc]\naddress = "/run/x.sock"\n', {}, "NNA0314", "/run/x.sock"),
         (
             "2.4.2",
             b'version = 4\n[plugins."io.containerd.server.v1.grpc"]\naddress = "/run/x.sock"\n',
             {},
-            "NNA0317",
+            "NNA0314",
             "",
         ),
         (
             "2.1.9",
             b'version = 3\nimports = ["conf.d/*.toml", "/opt/last.toml"]\n',
             {"/opt/last.toml": b'version = 3\n[plugins."io.containerd.cri.v1.images"]\nsnapshotter = "x"\n'},
-            "NNA0315",
+            "NNA0313",
             "/opt/last.toml",
         ),
         ("2.1.9", b'version = 3\nimports = "x"\n', {}, "NNA0313", "imports is no list"),
@@ -323,4 +323,4 @@ def test_removal_is_refused_while_somebody_s_copy_of_our_keys_would_name_a_snaps
             tuple(step for step in writes(steps).values() if step.path == OURS),
             Former(),
         )
-    assert caught.value.code == "NNA0331"
+    assert caught.value.code == "NNA0313"

@@ -112,4 +112,4 @@ def test_what_happens_to_processes_that_nobody_asks_about_is_taken_notice_of_onc
     world.look()
     world.look()
     assert world.told == []
-    assert world.processes.look().ended == ()
+    assert world.processes.read().ended == ()

@@ -225,7 +225,7 @@ def test_connections_that_survive_are_told_while_the_fence_holds(tmp_path: Path)
             async with running(node):
                 await until(node.is_("healthy", "mirror"))
                 for nth in range(1, 50):
-                    node.fakes.fence.faults.at(nth, FenceError("NNA0802", "no", cause="no"), method="release")
+                    node.fakes.fence.faults.at(nth, FenceError("NNA0801", "no", cause="no"), method="release")
                 mirror.all_fail(Way.HANG)
                 await until(lambda: node.condition("ConnectionsSurvive") == "True")
                 assert node.fenced()

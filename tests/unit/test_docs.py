@@ -134,7 +134,8 @@ def test_completions_are_made_and_know_the_verbs(shell: str, check: list[str], t
         "plan",
         "apply",
         "status",
-        "why",
+        "events",
+        "generations",
         "doctor",
         "route",
         "drill",
@@ -142,19 +143,20 @@ def test_completions_are_made_and_know_the_verbs(shell: str, check: list[str], t
         "--format",
         "mirror",
         "origin",
-        "--history",
+        "--why",
         "mirror-down",
         "--force",
     ):
         assert word in done.stdout, word
-    assert "after-dpkg" not in done.stdout
+    for hidden in ("after-dpkg", "recover", "--in-turn", "--by-itself", "--if-applied", "--on-install"):
+        assert hidden not in done.stdout, hidden
 
 
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [("nydus-agent st", "status"), ("nydus-agent route p", "pin"), ("nydus-agent route pin o", "origin"),
-     ("nydus-agent w", "why"), ("nydus-agent drill mirror-h", "mirror-hang"), ("nydus-agent status --h",
-         "--history"),
+     ("nydus-agent ev", "events"), ("nydus-agent drill mirror-h", "mirror-hang"), ("nydus-agent status --w",
+         "--why"),
      ("nydus-agent status --fo", "--format"), ("nydus-agent status --format j", "json")],
 )  # fmt: skip
 def test_tab_completes_in_a_real_bash(typed: str, offered: str, tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ def test_all_problems_come_at_once_with_exit_2(tmp_path: Path) -> None:
     file = tmp_path / "dfdaemon.yaml"
     file.write_text("proxy: {prefetch: 1, server: {port: x}}\nstorage: {keep: maybe}\n")
     run = Run(tmp_path, "dragonfly", "audit", str(file), "--format", "json")
-    assert (run.code, run.json["code"]) == (2, "NNA1502")
+    assert (run.code, run.json["code"]) == (2, "NNA1501")
     assert [one["key"] for one in run.json["problems"]] == [
         "proxy.prefetch",
         "proxy.server.port",
@@ -324,7 +324,7 @@ def test_a_file_that_cannot_be_read_ends_with_2_and_its_name(tmp_path: Path, wha
         file.write_bytes(b"\xff\xfe" if what == "bytes" else b"# " * (1 << 20))
     run = Run(tmp_path, "dragonfly", "audit", str(file))
     assert (run.code, run.out) == (2, "")
-    assert run.err.startswith(f"error[NNA1503]: {file} cannot be read\nseen:  {file}: ")
+    assert run.err.startswith(f"error[NNA1501]: {file} cannot be read\nseen:  {file}: ")
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ def test_a_program_that_cannot_be_looked_at_is_neither_gone_nor_as_it_was(node: 
 
 
 def test_a_process_that_cannot_be_looked_at_may_run_anything(node: ProvedNode) -> None:
-    node.node.processes.unseen[77] = ProcessError("NNA0224", "cannot see it", cause="Permission denied")
+    node.node.processes.unseen[77] = ProcessError("NNA0221", "cannot see it", cause="Permission denied")
     looked = look(node)
     assert looked.findings == ()
     assert looked.unseen == ("the programs of running nydusd could not be looked at: Permission denied",)

@@ -144,7 +144,7 @@ def dead(_: object) -> HttpAnswer:
 
 
 def hung(_: object) -> HttpAnswer:
-    raise HttpError("NNA0822", "no answer", cause="timed out after 3 s")
+    raise HttpError("NNA0821", "no answer", cause="timed out after 3 s")
 
 
 def lying(_: object) -> HttpAnswer:

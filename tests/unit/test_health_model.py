@@ -239,6 +239,7 @@ def test_whatever_happened_a_mirror_that_is_well_is_used_again_and_in_the_time_t
     for gap, event in history:
         now += gap
         state, _ = step(state, dated(event, now), now, POLICY)
+    now += POLICY.renew_s  # a fence that could not be raised is tried again
     for event in (
         Pinned(None),
         ModeChanged(Mode.FENCE, ""),

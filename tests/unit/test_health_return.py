@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -20,8 +23,9 @@ from agent.health.evidence import (
     SentinelClosed,
 )
 from agent.health.owner import Owner
-from agent.health.policy import Policy
+from agent.health.policy import Policy, return_delay_s
 from agent.health.state import HealthState, LiftFence, RaiseFence
+from agent.node.machine import node_identity
 from tests.unit.health_run import FENCE, GOOD, POLICY, REFUSED, Run, allowed_fences, healthy
 
 AT_ONCE = replace(POLICY, return_delay_s=0.0)
@@ -230,3 +234,19 @@ def test_the_policy_follows_the_configuration() -> None:
 
 def test_the_defaults_of_the_configuration_are_those_of_the_policy() -> None:
     assert Policy.of(HealthConfig(), return_delay_s=0.0, canary=True) == Policy()
+
+
+def test_the_slots_of_a_fleet_are_as_even_as_numbers_drawn_at_random() -> None:
+    nodes, window_s = 12_000, 60
+    for form in ("{:032x}", "worker-{}", "ip-10-0-{}.example.org"):
+        slots = Counter(int(return_delay_s(form.format(number), window_s)) for number in range(nodes))
+        mean = nodes / window_s
+        assert len(slots) == window_s
+        assert max(slots.values()) < mean + 5 * math.sqrt(mean), form
+
+
+def test_clones_that_share_a_machine_id_are_told_apart_by_name(tmp_path: Path) -> None:
+    shared = tmp_path / "machine-id"
+    shared.write_text("0123456789abcdef0123456789abcdef\n")
+    assert node_identity(shared) == f"0123456789abcdef0123456789abcdef {os.uname().nodename}"
+    assert node_identity(tmp_path / "none") == f" {os.uname().nodename}"

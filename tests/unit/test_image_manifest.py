@@ -67,11 +67,11 @@ def layer(**changes: object) -> list[dict[str, object]]:
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"mediaType": OCI_INDEX}, "NNA1404"),
-        ({"mediaType": DOCKER_INDEX}, "NNA1404"),
-        ({"mediaType": "\x1b" * 100_000}, "NNA1404"),
-        ({"manifests": []}, "NNA1404"),
-        ({"layers": layer(mediaType=manifest.NYDUS_BLOB)}, "NNA1404"),
+        ({"mediaType": OCI_INDEX}, "NNA1403"),
+        ({"mediaType": DOCKER_INDEX}, "NNA1403"),
+        ({"mediaType": "\x1b" * 100_000}, "NNA1403"),
+        ({"manifests": []}, "NNA1403"),
+        ({"layers": layer(mediaType=manifest.NYDUS_BLOB)}, "NNA1403"),
         ({"layers": {}}, "NNA1403"),
         ({"layers": []}, "NNA1403"),
         ({"layers": layer() * 513}, "NNA1403"),

@@ -66,7 +66,7 @@ def test_places_on_this_machine_are_named_as_skopeo_names_them(monkeypatch: pyte
 def test_a_target_is_what_a_nydus_image_can_be_put_into(text: str) -> None:
     with pytest.raises(ConvertError) as raised:
         parse_target(text)
-    assert raised.value.code == "NNA1402"
+    assert raised.value.code == "NNA1401"
     assert parse_target("oci:/a@b:name").skopeo == "oci:/a@b:name"
 
 
@@ -83,7 +83,7 @@ def test_a_variant_needs_no_system_before_it_as_for_containerd(text: str) -> Non
 def test_what_is_no_platform_is_refused(text: str) -> None:
     with pytest.raises(ConvertError) as raised:
         parse_platforms(text)
-    assert raised.value.code == "NNA1402"
+    assert raised.value.code == "NNA1401"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def stage() -> Stage:
 
 
 def broken(what: str) -> FenceError:
-    return FenceError("NNA0802", what, cause="no answer in time")
+    return FenceError("NNA0801", what, cause="no answer in time")
 
 
 class TestConnections:

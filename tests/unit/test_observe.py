@@ -11,9 +11,9 @@ import pytest
 from agent.config.model import Config, RegistriesConfig
 from agent.errors import ContainerdUnavailableError, FenceError, FileError, HttpError, SystemdError
 from agent.node import versions
-from agent.node.elf import architecture
 from agent.node.facts import ANY_HOST, Arch, Binary, Facts, FileFact, Unknown
 from agent.node.observe import observe
+from agent.node.programs import elf_architecture
 from agent.node.registries import CANARY_PATH, judged
 from agent.ports import HttpAnswer, TlsSight
 from tests.fakes.http import answer
@@ -55,7 +55,7 @@ def test_a_program_that_is_not_there_is_none_and_not_unknown() -> None:
     ],
 )
 def test_a_program_for_another_machine_is_seen_without_running_it(head: bytes, arch: Arch) -> None:
-    assert architecture(head) is arch
+    assert elf_architecture(head) is arch
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from agent import paths
-from agent.commands.inspect import is_news
+from agent.commands.internal.inspect import is_news
 from agent.config.model import ContainerdConfig, ContainerdMode
 from agent.daemon.record import Record
 from agent.errors import Exit

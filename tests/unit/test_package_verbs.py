@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.commands import after_dpkg, due
+from agent.commands.internal import after_dpkg, due
 from agent.errors import LockedError
 from tests.fakes.clock import FakeClock
 from tests.fakes.dpkg import FakePackageManager
@@ -23,7 +23,7 @@ def test_a_change_waits_until_apt_has_finished() -> None:
 def test_an_apt_that_never_ends_is_named_and_the_node_stays_as_it_is() -> None:
     with pytest.raises(LockedError) as error:
         after_dpkg.wait(FakePackageManager(pid=4711), FakeClock(), deadline_s=60)
-    assert error.value.code == "NNA0430"
+    assert error.value.code == "NNA0401"
     assert "process 4711" in error.value.seen[0]
     assert error.value.try_ == "systemctl start nydus-agent-apply"
 

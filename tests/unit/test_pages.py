@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.catalogue import CATALOGUE
-from agent.cli import VERBS, build_parser, options
+from agent.cli import build_parser, options, public_verbs
 from agent.errors import UsageError
 from tests.node import typed
 
@@ -48,8 +48,7 @@ def words(command: str) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_that_a_page_names_is_understood(page: Path) -> None:
-    public = [verb for verb in VERBS if not verb.internal or verb.name == "remove"]
-    parser = build_parser(public)
+    parser = build_parser(public_verbs())
     wrong = []
     for command in told(page):
         given = words(command)

@@ -80,8 +80,8 @@ def test_other_credentials_change_the_unit_and_restart_the_snapshotter_alone() -
     [
         (NAMED, "", b"", 0, "NNA1201", ("is not there", "registries.credentials")),
         ("pull", "", b"", 0, "NNA1201", ("/etc/credstore/pull or /run/credstore/pull", "is not there")),
-        (NAMED, NAMED, GOOD, 0o644, "NNA1202", ("mode 0644", "chmod 600")),
-        (NAMED, NAMED, GOOD[:-9], 0o644, "NNA1202", ("mode 0644", "chmod 600", "is not JSON")),
+        (NAMED, NAMED, GOOD, 0o644, "NNA1201", ("mode 0644", "chmod 600")),
+        (NAMED, NAMED, GOOD[:-9], 0o644, "NNA1201", ("mode 0644", "chmod 600", "is not JSON")),
     ],
 )
 def test_credentials_that_the_operator_named_and_that_cannot_be_used_are_refused_with_all_reasons(

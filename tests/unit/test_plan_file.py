@@ -103,9 +103,9 @@ def test_a_file_that_was_edited_since_is_named_and_not_overwritten(node: ProvedN
     path = CONFIG.containerd.config
     node.node.files.put(path, node.node.files.files[path].content + b"# by hand\n")
     error = refused(node)
-    assert error.code == "NNA0342"
+    assert error.code == "NNA0341"
     assert path in error.cause
-    assert error.try_ == f"nydus-agent plan --out {FILE}"
+    assert error.try_ == f"nydus-agent plan --output {FILE}"
 
 
 def test_everything_that_changed_is_named_at_once(node: ProvedNode) -> None:

@@ -14,7 +14,7 @@ from agent.adapters.files import RootFiles
 from agent.config.model import Config, SnapshotterConfig
 from agent.errors import FileError, PlanError
 from agent.node.facts import Facts, FileFact, SnapshotterRoot, Unknown
-from agent.node.unit_drop_ins import read_drop_ins as drop_ins
+from agent.node.observe import read_drop_ins as drop_ins
 from agent.plan import mounts, roots
 from agent.plan.diff import plan
 from agent.plan.steps import Plan, ReloadUnits, RemoveFile, UnitStep, UnitVerb, WriteFile

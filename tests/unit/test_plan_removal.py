@@ -111,7 +111,7 @@ def test_containerd_is_never_left_with_the_name_of_a_snapshotter_that_is_gone(no
     made.files.put(CONTAINERD_CONFIG, now)
     with pytest.raises(PlanError) as caught:
         planned(made, records)
-    assert (caught.value.code, CONTAINERD_CONFIG in caught.value.try_) == ("NNA0331", True)
+    assert (caught.value.code, CONTAINERD_CONFIG in caught.value.try_) == ("NNA0313", True)
 
 
 def test_a_hosts_file_that_somebody_replaced_since_is_theirs() -> None:

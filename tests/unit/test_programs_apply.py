@@ -83,7 +83,7 @@ def test_a_nydusd_that_does_not_start_is_found_before_any_image_needs_it(applied
     with pytest.raises(ApplyError) as error:
         applied.apply()
     assert error.value.code == "NNA0402"
-    assert "[NNA0737]" in error.value.cause
+    assert "[NNA0731]" in error.value.cause
     assert applied.rendered() == before
 
 
@@ -110,7 +110,7 @@ def test_rollback_to_a_version_that_was_purged_is_refused_before_anything_is_tou
     before = applied.node.files.snapshot()
     with pytest.raises(PlanError, match="no plan can be made") as error:
         rollback.roll_back(CONFIG, applied.node.ports, quiet(), lambda _: None, to=1, urgency=Urgency.BY_HAND)
-    assert (error.value.code, error.value.try_) == ("NNA0207", "sudo apt install nydus-programs-2.4.4")
+    assert (error.value.code, error.value.try_) == ("NNA0201", "sudo apt install nydus-programs-2.4.4")
     assert applied.node.files.snapshot() == before
 
 

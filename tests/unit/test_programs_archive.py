@@ -99,7 +99,7 @@ def test_what_must_not_be_in_an_archive_is_refused_with_the_reason(tmp_path: Pat
     members, reason = HARMFUL[what]
     with pytest.raises(ProgramsError) as error:
         take(tmp_path, tars.gz(tars.archive(members, IMAGE)))
-    assert error.value.code == "NNA1117"
+    assert error.value.code == "NNA1115"
     assert error.value.what == "it.tgz cannot be used"
     assert reason in error.value.cause
     assert sorted(path.name for path in tmp_path.iterdir()) == ["into", "it.tgz"]
@@ -121,5 +121,5 @@ SOUND = tars.gz(tars.archive(NYDUSD, IMAGE))
 def test_a_damaged_archive_is_refused(tmp_path: Path, packed: bytes) -> None:
     with pytest.raises(ProgramsError) as error:
         take(tmp_path, packed)
-    assert error.value.code == "NNA1117"
+    assert error.value.code == "NNA1115"
     assert error.value.cause

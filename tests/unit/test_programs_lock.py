@@ -29,7 +29,7 @@ def lock(*more: Release) -> Lock:
 def problems(text: str) -> str:
     with pytest.raises(ProgramsError) as error:
         parse(text.encode(), "my.lock.toml")
-    assert error.value.code == "NNA1102"
+    assert error.value.code == "NNA1101"
     return "\n".join(error.value.seen)
 
 
@@ -110,7 +110,7 @@ def test_a_release_that_has_other_bytes_now_is_refused() -> None:
     other = upstream.packed(NYDUS, contents(NYDUS, "evil"), "2.4.4").release
     with pytest.raises(ProgramsError) as error:
         merged(lock(), [other], "my.lock.toml")
-    assert (error.value.code, error.value.cause) == ("NNA1124", "my.lock.toml pins other bytes")
+    assert (error.value.code, error.value.cause) == ("NNA1115", "my.lock.toml pins other bytes")
     assert error.value.seen == (f"pinned: {release().sha256}", f"now: {other.sha256}")
 
 
@@ -141,7 +141,7 @@ def test_what_the_lock_does_not_pin_is_named(
 ) -> None:
     with pytest.raises(ProgramsError) as error:
         select(lock(), versions, arches)
-    assert (error.value.code, error.value.what) == ("NNA1107", what)
+    assert (error.value.code, error.value.what) == ("NNA1101", what)
     assert len(error.value.seen) == 3
 
 

@@ -73,5 +73,5 @@ def test_a_cri_that_does_not_tell_its_runtimes_proves_nothing_and_undoes_nothing
 )
 def test_a_runtime_class_that_would_start_on_another_snapshotter_is_told(runtimes: dict[str, object]) -> None:
     check = check_6(with_runtimes(**runtimes))
-    assert (check.state, check.code) == (CheckState.FAILED, "NNA0655")
+    assert (check.state, check.code) == (CheckState.FAILED, "NNA0653")
     assert "runtime" in check.cause

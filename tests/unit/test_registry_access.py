@@ -99,7 +99,7 @@ def test_a_credential_that_is_wrong_is_told_with_its_source(node: ProvedNode, st
 def test_a_file_that_cannot_be_used_is_the_reason_with_all_that_is_wrong_in_it(node: ProvedNode) -> None:
     write(node, {"auths": {HOST: {"auth": AUTH}}, "credsStore": f"/{SECRET}"}, mode=0o644)
     one = looked(node, SmallRegistries(node.node.files, HOST))[HOST]
-    assert (one.state, one.code) == (CheckState.FAILED, "NNA1202")
+    assert (one.state, one.code) == (CheckState.FAILED, "NNA1201")
     assert len(one.evidence) == 2
     assert "chmod 600" in one.evidence[0]
 

@@ -17,10 +17,9 @@ import pytest
 from agent.adapters.credentials import DockerCredentials
 from agent.errors import CredentialError, ProcessError
 from agent.ports import Finished
-from agent.registry.credential import Credential
+from agent.registry.credential import Credential, Secret
 from agent.registry.names import HUB_KEY, api_host_of, host_of
-from agent.registry.places import Places, docker_places
-from agent.registry.secret import Secret
+from agent.registry.places import CredentialPlaces, docker_places
 from tests.fakes.files import FakeFiles
 from tests.fakes.processes import FakeProcesses
 
@@ -44,7 +43,7 @@ def credentials(
     if document is not None:
         content = document if isinstance(document, bytes) else json.dumps(document).encode()
         files.put(PATH, content, mode=mode, uid=uid)
-    return DockerCredentials(files, processes or FakeProcesses(), Places((PATH,), named))
+    return DockerCredentials(files, processes or FakeProcesses(), CredentialPlaces((PATH,), named))
 
 
 def refusal(port: DockerCredentials, registry: str = "reg.test") -> CredentialError:
@@ -256,7 +255,7 @@ def test_a_helper_that_fails_or_talks_nonsense_is_named_without_what_it_printed(
 def test_a_helper_that_hangs_is_named_without_what_it_printed_before() -> None:
     def hang(argv: tuple[str, ...], _stdin: bytes) -> Finished:
         raise ProcessError(
-            "NNA0222", f"{argv[0]} did not end in time", cause="killed after 1 s", seen=(SECRET,)
+            "NNA0221", f"{argv[0]} did not end in time", cause="killed after 1 s", seen=(SECRET,)
         )
 
     processes = FakeProcesses()
@@ -279,7 +278,7 @@ def test_a_file_that_others_can_read_or_change_is_refused_with_its_mode_and_what
     document: object, mode: int, uid: int, told: tuple[str, ...]
 ) -> None:
     error = refusal(credentials(document, mode=mode, uid=uid))
-    assert error.code == "NNA1202"
+    assert error.code == "NNA1201"
     assert all(word in " ".join(error.seen) for word in told)
 
 
@@ -288,7 +287,7 @@ def test_everyone_may_read_a_file_without_a_secret_and_its_owner_its_own() -> No
     assert shared.find("reg.test", deadline_s=1).credential is not None
     files = FakeFiles()
     files.put(PATH, json.dumps({"auths": {"reg.test": {"auth": auth()}}}).encode(), mode=0o600, uid=1000)
-    own = DockerCredentials(files, FakeProcesses(), Places((PATH,)), uid=1000)
+    own = DockerCredentials(files, FakeProcesses(), CredentialPlaces((PATH,)), uid=1000)
     assert own.find("reg.test", deadline_s=1).credential is not None
 
 
@@ -319,12 +318,12 @@ def test_everything_that_is_wrong_with_the_file_is_told_at_once_and_no_value() -
 
 @pytest.mark.parametrize("document", [b"\xff\xfe", b"[1]", b'{"auths": []}', b"[" * 100_000, b""])
 def test_a_file_that_is_no_configuration_of_docker_is_refused(document: bytes) -> None:
-    assert refusal(credentials(document)).code == "NNA1202"
+    assert refusal(credentials(document)).code == "NNA1201"
 
 
 def test_root_looks_where_the_snapshotter_is_told_to_and_others_at_their_own() -> None:
     environment = {"CREDENTIALS_DIRECTORY": "/run/credentials/x", "DOCKER_CONFIG": "/elsewhere"}
-    assert docker_places("", environment, uid=0, home="/root") == Places((PATH,))
+    assert docker_places("", environment, uid=0, home="/root") == CredentialPlaces((PATH,))
     named = docker_places("pull", environment, uid=0, home="/root")
     assert named.paths == ("/run/credentials/x/pull", "/etc/credstore/pull", "/run/credstore/pull")
     assert named.named == "registries.credentials"

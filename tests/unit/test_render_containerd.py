@@ -130,9 +130,9 @@ def test_images_whose_layers_were_discarded_are_announced() -> None:
     [
         ("version = 2\n[plugins\n", "NNA0311", "does not parse"),
         ("\xff", "NNA0311", "does not parse"),
-        ("version = 3\n", "NNA0312", "version 3"),
-        ("version = 4\n", "NNA0312", "version 4"),
-        ('version = "2"\n', "NNA0312", "version 2"),
+        ("version = 3\n", "NNA0311", "version 3"),
+        ("version = 4\n", "NNA0311", "version 4"),
+        ('version = "2"\n', "NNA0311", "version 2"),
         ('version = 2\nproxy_plugins = "none"\n', "NNA0313", "cannot be edited"),
         ("version = 2\nplugins = { }\n", "NNA0313", "cannot be edited"),
     ],

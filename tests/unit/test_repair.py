@@ -12,7 +12,7 @@ from agent import paths
 from agent.apply import generations, repair
 from agent.apply.gate import Urgency
 from agent.apply.repair import RepairOutcome
-from agent.commands import inspect
+from agent.commands.internal import inspect
 from agent.config.model import ContainerdConfig, ContainerdMode, DriftConfig, Repair
 from agent.errors import ApplyError
 from agent.plan.drift import Kind

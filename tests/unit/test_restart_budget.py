@@ -117,7 +117,7 @@ def full_disk(node: FakeNode, *, after: int) -> None:
         if path == paths.RESTARTS:
             written.append(path)
             if len(written) > after:
-                raise FileError("NNA0423", "disk is full")
+                raise FileError("NNA0427", "disk is full")
 
     node.files.before_write = refuse
 
@@ -139,7 +139,7 @@ def test_the_restart_of_an_undo_counts_and_is_never_refused() -> None:
     node = a_node()
     for _ in range(4):
         with pytest.raises(ApplyError) as caught:
-            apply(node, prove=lambda: ApplyError("NNA0655", "no"))
+            apply(node, prove=lambda: ApplyError("NNA0653", "no"))
         assert caught.value.code == "NNA0402"
     assert len(gate.history(node.files)) == 8
     assert isinstance(gate.judge(node.ports, UNIT, by_hand(6)), NotBefore)
@@ -149,14 +149,14 @@ def test_an_undo_goes_on_where_the_account_cannot_be_written() -> None:
     node = a_node()
     full_disk(node, after=1)
     with pytest.raises(ApplyError) as caught:
-        apply(node, prove=lambda: ApplyError("NNA0655", "no"))
+        apply(node, prove=lambda: ApplyError("NNA0653", "no"))
     assert caught.value.code == "NNA0402"
 
 
 def test_a_change_whose_restarts_cannot_be_counted_is_undone() -> None:
     node = a_node()
     full_disk(node, after=0)
-    with pytest.raises(ApplyError, match="NNA0423"):
+    with pytest.raises(ApplyError, match="NNA0427"):
         apply(node)
     assert state(node) == OLD_STATE
 

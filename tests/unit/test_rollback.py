@@ -132,7 +132,7 @@ def test_a_generation_that_there_is_not_is_refused_with_the_way_out(node: Node, 
     with pytest.raises(PlanError) as caught:
         node.back(to)
     assert caught.value.code == "NNA0333"
-    assert caught.value.try_ == ("nydus-agent remove" if to == 0 else "nydus-agent history")
+    assert caught.value.try_ == ("nydus-agent remove" if to == 0 else "nydus-agent generations")
     assert node.node.faults.calls[calls:] == []
 
 
@@ -237,7 +237,7 @@ def test_a_file_that_cannot_be_edited_around_others_is_refused_and_named(node: N
     before = node.etc()
     with pytest.raises(PlanError) as caught:
         node.back(1)
-    assert caught.value.code == "NNA0332"
+    assert caught.value.code == "NNA0313"
     assert CONFIG_TOML in caught.value.cause
     assert node.etc() == before
 

@@ -105,7 +105,7 @@ def test_an_edit_that_makes_the_way_back_unsafe_is_no_bug_of_ours(made: FakeNode
     made.files.put(DROP_IN, NEW + b"# by hand\n")
     with pytest.raises(PlanError) as caught:
         back(made, touched())
-    assert caught.value.code == "NNA0332"
+    assert caught.value.code == "NNA0313"
 
 
 def test_states_are_the_same_where_no_change_of_ours_lies_between() -> None:

@@ -86,7 +86,7 @@ def strange(node: PublishedNode) -> None:
 
 @pytest.mark.parametrize("state", [well, outage, pinned, wrong_check, gone, nothing, rubbish, strange])
 @pytest.mark.parametrize(
-    "argv", [("status",), ("status", "--history"), ("why",), ("route", "show"), ("version",)], ids=" ".join
+    "argv", [("status",), ("events",), ("status", "--why"), ("route", "show"), ("version",)], ids=" ".join
 )
 def test_what_answers_without_root_is_as_described_in_every_state(
     tmp_path: Path, state: Callable[[PublishedNode], None], argv: tuple[str, ...]
@@ -124,7 +124,7 @@ def test_a_pin_is_as_described_confirmed_or_not(tmp_path: Path) -> None:
 def test_the_check_of_a_configuration_and_every_error_are_as_described(tmp_path: Path) -> None:
     assert complaints(printed(tmp_path, "check")) == []
     (tmp_path / "agent.toml").write_text("[mirror]\nurll = 1\n")
-    for argv in (("check",), ("frobnicate",), ("drill", "mirror-down", "1s")):
+    for argv in (("check",), ("frobnicate",), ("drill", "mirror-down", "--for", "1s")):
         assert complaints(printed(tmp_path, *argv)) == []
 
 
@@ -135,7 +135,7 @@ def test_a_proof_is_as_described() -> None:
 
 def test_a_document_that_is_not_as_described_is_noticed(tmp_path: Path) -> None:
     node = PublishedNode(tmp_path)
-    document = printed(node.root, "why")
+    document = printed(node.root, "status", "--why")
     del document["headline"]
     document["route"] = "moon"
     assert len(complaints(document)) == 2

@@ -14,9 +14,9 @@ import pytest
 from agent.apply import remove, rollback
 from agent.apply.recover import Recovered
 from agent.commands import apply as apply_verb
-from agent.commands import recover as recover_verb
 from agent.commands import remove as remove_verb
 from agent.commands.context import Context
+from agent.commands.internal import recover as recover_verb
 from agent.commands.plan_file import plan_body as plan_body
 from agent.config.model import LogLevel
 from agent.console import Console, Format
@@ -102,7 +102,7 @@ def test_the_history_names_what_each_generation_changed_and_which_is_in_force(
 ) -> None:
     node.apply()
     rollback.roll_back(LOUD, node.node.ports, quiet(), lambda _: None, to=1)
-    document = printed(on_disk(node, tmp_path), "history")
+    document = printed(on_disk(node, tmp_path), "generations")
     assert complaints(document) == []
     first, second, third = document["generations"]
     assert (first["verb"], second["verb"], third["verb"], third["to"]) == ("apply", "apply", "rollback", 1)
@@ -118,12 +118,12 @@ def test_the_history_as_diffs_hides_secrets_and_needs_root(node: ProvedNode, tmp
     secret = b'\n[plugins."io.containerd.grpc.v1.cri".registry.configs."r".auth]\npassword = "hunter2"\n'
     node.node.files.put(path, node.node.files.files[path].content + secret)
     remove.remove_setup(LOUD, node.node.ports, quiet(), force=False)
-    document = printed(on_disk(node, tmp_path), "history", "--diff", "2")
+    document = printed(on_disk(node, tmp_path), "generations", "--diff", "2")
     assert complaints(document) == []
     assert any("hidden" in one["diff"] for one in document["files"])
     assert "hunter2" not in json.dumps(document)
-    assert printed(tmp_path, "history", "--diff", "7")["code"] == "NNA0333"
-    assert printed(tmp_path, "history", uid=65534)["code"] == "NNA1001"
+    assert printed(tmp_path, "generations", "--diff", "7")["code"] == "NNA0333"
+    assert printed(tmp_path, "generations", uid=65534)["code"] == "NNA1001"
 
 
 def test_what_begins_by_itself(node: ProvedNode, tmp_path: Path) -> None:

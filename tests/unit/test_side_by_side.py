@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,10 +30,14 @@ NODE_TESTS = sorted((ROOT / "tests/node").glob("test_*.py"))
 
 
 def _command(
-    place: Path, name: str, *, body: str = "", seconds: float = 0.0, alone: str = "", needs: tuple[str,
-        ...] = (),
+    place: Path,
+    name: str,
+    *,
+    body: str = "",
+    seconds: float = 0.0,
+    alone: str = "",
     deadline_s: float = 600.0,
-) -> Command:  # fmt: skip
+) -> Command:
     test, junit = place / f"test_{name}.py", place / "results" / f"test_{name}.xml"
     test.write_text(_SPAN.format(seconds=seconds, out=str(place / name), body=body))
     argv = (
@@ -47,20 +50,12 @@ def _command(
         f"--rootdir={place}",
         f"--junitxml={junit}",
     )
-    return Command((*argv, str(test)), junit, deadline_s, alone, needs)
+    return Command((*argv, str(test)), junit, deadline_s, alone)
 
 
-def _run(
-    commands: Sequence[Command], width: int = 2, missing: Sequence[str] = (), failed: Sequence[str] = ()
-) -> tuple[report.Counts, list[str]]:
-    beside = SideBySide(
-        {"PATH": os.environ["PATH"]},
-        lambda needs: [name for name in missing if name in needs],
-        lambda needs: [name for name in failed if name in needs],
-        lambda: "nothing",
-        width,
-        deadline_s=1200,  # a command that ignores SIGINT is killed after a minute of patience
-    )
+def _run(commands: Sequence[Command], width: int = 2) -> tuple[report.Counts, list[str]]:
+    # A command that ignores SIGINT is killed after a minute of patience.
+    beside = SideBySide({"PATH": os.environ["PATH"]}, width, deadline_s=1200)
     return beside.run(commands, "made up")
 
 
@@ -129,40 +124,9 @@ def test_what_counts_as_half_leaves_room_for_another_where_more_than_one_may_run
     assert _run(commands, width)[0] == report.Counts(passed=4)
 
 
-def test_what_waits_for_a_build_holds_up_nothing_and_what_cannot_be_built_is_red(tmp_path: Path) -> None:
-    missing, began = ["slow"], time.monotonic()
-    commands = [_command(tmp_path, "waits", needs=("slow",)), _command(tmp_path, "goes"),
-                _command(tmp_path, "never", needs=("broken",))]  # fmt: skip
-
-    def still(needs: Sequence[str]) -> list[str]:
-        if (tmp_path / "goes").exists() and time.monotonic() - began > 2:
-            missing.clear()
-        return [name for name in missing if name in needs]
-
-    beside = SideBySide(
-        {"PATH": os.environ["PATH"]}, still, lambda needs: ["broken"] * ("broken" in needs), str, 1
-    )
-    counts, reasons = beside.run(commands, "made up")
-    assert counts == report.Counts(passed=2)
-    assert reasons == ["test_never: could not be built: broken"]
-    assert _span(tmp_path, "goes")[0] < _span(tmp_path, "waits")[0]
-    assert 0 < beside.waited_s < time.monotonic() - began
-
-
-def test_the_time_that_a_build_takes_is_not_the_stages(tmp_path: Path) -> None:
-    began = time.monotonic()
-    command = replace(_command(tmp_path, "waits", needs=("slow",)), argv=("true",))
-
-    def still(needs: Sequence[str]) -> list[str]:
-        return ["slow"] if time.monotonic() - began < 4 else []
-
-    beside = SideBySide({"PATH": os.environ["PATH"]}, still, lambda _: [], str, 1, deadline_s=3)
-    assert beside.run([command], "made up")[1] == []
-
-
 def test_a_stage_that_does_not_end_is_ended_and_red(tmp_path: Path) -> None:
     hangs = replace(_command(tmp_path, "hangs"), argv=("sleep", "600"))
-    beside = SideBySide({"PATH": os.environ["PATH"]}, lambda _: [], lambda _: [], str, 1, deadline_s=1)
+    beside = SideBySide({"PATH": os.environ["PATH"]}, 1, deadline_s=1)
     assert beside.run([hangs], "made up")[1] == ["made up: not done after 1 s"]
 
 
@@ -226,8 +190,7 @@ def test_files_with_a_dfdaemon_are_a_tier_of_their_own_and_no_newcomer_waits_for
     assert {name for name, text in texts.items() if uses.search(text)} == set(groups.DRAGONFLY)
     assert set(groups.PAIR) <= set(groups.ALONE)
     for tier in NODE_TIERS:
-        needs = {name for command in STAGES[tier].commands() for name in command.needs}
-        assert ("dfdaemon" in needs) == (tier == "test-dragonfly")
+        assert ("dfdaemon" in STAGES[tier].needs) == (tier == "test-dragonfly")
     assert not {name for stage in MAKE_TEST for name in STAGES[stage].needs} & set(builds.DRAGONFLY)
 
 

@@ -216,14 +216,14 @@ def test_a_fence_that_was_applied_but_does_not_work_any_more_is_a_problem(node: 
 def test_the_first_check_that_fails_is_the_headline_with_its_way_out(node: PublishedNode) -> None:
     node.fail(6, detail="the plugin did not start", code="NNA0607", cause="init error", evidence=["a", "b"],
               **{"try": "ctr plugins ls"})  # fmt: skip
-    node.fail(7, detail="no such snapshotter", code="NNA0604")
+    node.fail(7, detail="no such snapshotter", code="NNA0601")
     answer = Answer(node)
     assert answer.headline == "not proved: check 6 (CRI) failed: the plugin did not start"
     assert answer.code == 3
     foot = answer.text[answer.text.index("problems") :]
     assert "problem[NNA0607]: check 6 (CRI) failed: the plugin did not start" in foot
     assert "cause: init error\n  seen:  a\n  seen:  b\n  try:   ctr plugins ls" in foot
-    assert "NNA0604" not in foot  # it follows from the first; the proof lists it
+    assert "NNA0601" not in foot  # it follows from the first; the proof lists it
 
 
 def test_a_check_that_could_not_be_told_is_never_fine(node: PublishedNode) -> None:
@@ -254,7 +254,7 @@ def test_an_old_proof_proves_nothing_about_now(node: PublishedNode) -> None:
          "problem[NNA1018]: Drift: the template was edited"),
         ({"conditions": [{"type": "EndpointPortTaken", "status": "True",
                           "message": "14003 is held by nobody"}]}, 3,
-         "problem[NNA0901]: EndpointPortTaken: 14003 is held by nobody"),
+         "problem[NNA1018]: EndpointPortTaken: 14003 is held by nobody"),
         ({"conditions": [{"type": "Drift", "status": "Unknown", "message": "not readable"}]}, 4,
          "problem[NNA1017]"),
         ({"conditions": [{"type": "Drift", "status": "False", "message": "x"}]}, 0, "serving from mirror"),

@@ -31,7 +31,8 @@ def test_not_installed_is_not_confused_with_not_running(node: PublishedNode) -> 
     assert Answer(node).code == 3
     node.remove("usr/lib/systemd/system/nydus-agent.service")
     assert Answer(node).headline == "not installed on this node: there is no nydus-agent.service"
-    assert Answer(node).code == 4
+    (problem, *_) = as_json(node)["problems"]
+    assert (Answer(node).code, problem["code"], problem["exit"]) == (3, "NNA1010", 3)
 
 
 def test_an_agent_that_was_killed_is_told_from_what_it_left_behind(node: PublishedNode) -> None:

@@ -15,7 +15,7 @@ from tests.unit.proved_node import CONFIG, ProvedNode
 from tests.unit.test_apply_remove import remove
 
 CONTAINERD_CONFIG = CONFIG.containerd.config
-FULL = FileError("NNA0423", "cannot write", cause="No space left on device")
+FULL = FileError("NNA0427", "cannot write", cause="No space left on device")
 ENABLED_BY = f"/etc/systemd/system/multi-user.target.wants/{paths.SNAPSHOTTER_UNIT}"
 
 
@@ -217,7 +217,7 @@ def test_a_foreign_edit_in_the_middle_does_not_keep_the_rest_from_being_put_back
 
     def prove() -> AgentError | None:
         node.files.put(change_stage.CONFIG, b"theirs")
-        return ContainerdError("NNA0651", "no")
+        return ContainerdError("NNA0405", "no")
 
     with pytest.raises(ApplyError):
         change_stage.apply(node, prove=prove)

@@ -85,7 +85,7 @@ def test_freezing_is_noticed_by_the_descriptor(world: _ServiceWorld) -> None:
     assert world.port.follow(world.listens) == ""
     world.stop("freezer")
     assert select.select([world.port.fileno()], [], [], 5)[0]
-    assert world.port.look() == Holders((), "its cgroup is frozen")
+    assert world.port.read() == Holders((), "its cgroup is frozen")
     assert not select.select([world.port.fileno()], [], [], 0)[0]
     world.resume()
 

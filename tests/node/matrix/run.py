@@ -95,7 +95,7 @@ class _Run:
         """No change was made: right only where the containerd cannot do what is asked for."""
         self.row.refused = f"{told.get('code')}: {told.get('what')}"
         # containerd 1.6 has no snapshotter of a runtime (1.7's release notes)
-        right = (self.one.line, self.one.mode) == ("1.6", "runtime-class") and told.get("code") == "NNA0316"
+        right = (self.one.line, self.one.mode) == ("1.6", "runtime-class") and told.get("code") == "NNA0314"
         self._need(right, f"apply: {json.dumps(told)}")
         self.row.removed = "untouched"
 

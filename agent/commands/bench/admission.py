@@ -1,0 +1,74 @@
+"""How a registry lets a bench pull: with who this node is there, found as the rest of the agent finds it.
+
+CRI is told as the kubelet tells it. A plain image is pulled by ctr(8), whose command line everybody can read,
+so its registry is asked here what it wants, and the answer goes into a hosts.toml that only root can read.
+"""
+
+from __future__ import annotations
+
+from agent.config.model import Config
+from agent.node.images import full_name
+from agent.plan.render_hosts import as_somebody
+from agent.ports import Credential, HttpAnswer, Secret
+from agent.proof.registry_access import RegistryPorts
+from agent.registry.challenge import pull_scope
+from agent.registry.names import image_parts
+from agent.registry.places import registry_of
+
+_HELPER_S = 10.0
+_ASK_S = 10.0
+
+
+class Admission:
+    """For one image. Its credential is looked for once, before anything begins."""
+
+    def __init__(self, registries: RegistryPorts, config: Config, name: str) -> None:
+        """Raises CredentialError where a source of credentials is there and cannot be used."""
+        self.name = full_name(name)
+        self._registries = registries
+        self._registry, self._repository = image_parts(self.name)
+        self._host = registry_of(config, self._registry)
+        self._looked = registries.credentials.find(self._registry, deadline_s=_HELPER_S)
+
+    @property
+    def credential(self) -> Credential | None:
+        """What CRI is told; None: nothing, because the image is public or CRI cannot use it."""
+        return self._looked.credential
+
+    def hosts_file(self) -> bytes:
+        """hosts.toml by which containerd asks this registry itself, as who we are there: the registry is
+        asked anew, as containerd does it at each pull. Raises CredentialError NNA1203, NNA1205, HttpError,
+        FileError.
+        """
+        _, header = self._let_in()
+        return as_somebody(self._host, header.reveal())
+
+    def digest(self) -> str:
+        """What the image's name stands for at its registry now; "" where it does not say.
+
+        Raises as `hosts_file`.
+        """
+        answer, header = self._let_in()
+        if header:
+            answer = self._ask(header)
+        return answer.headers.get("docker-content-digest", "") if answer.status == 200 else ""
+
+    def _let_in(self) -> tuple[HttpAnswer, Secret]:
+        """What the registry answers to somebody unknown, and what it wants to hear instead; empty where
+        nothing.
+        """
+        answer = self._ask(Secret())
+        if answer.status != 401:
+            return answer, Secret()
+        challenge, scopes = answer.headers.get("www-authenticate", ""), [pull_scope(self._repository)]
+        return answer, self._registries.tokens(self._looked).answer(challenge, scopes, deadline_s=_ASK_S)
+
+    def _ask(self, header: Secret) -> HttpAnswer:
+        path = f"/v2/{self._repository}/manifests/{_tag_of(self.name)}"
+        return self._registries.ask(self._registry, path, header, _ASK_S)
+
+
+def _tag_of(name: str) -> str:
+    """Tag or digest of an image's whole name."""
+    _, at, digest = name.partition("@")
+    return digest if at else name.rpartition(":")[2]
