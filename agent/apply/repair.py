@@ -83,7 +83,7 @@ def plan_repair(config: Config, ports: Ports, urgency: Urgency) -> Ready:
     applied = restored(config, last.config)
     mend = due(ports, looked) if urgency is Urgency.BY_ITSELF else looked.repairable
     held = (one.subject for one in looked.repairable if one not in mend)
-    waiting = tuple(f"{subject} is not put back now: it was, of late" for subject in held)
+    waiting = tuple(f"{subject} is not put back now: it was put back a short while ago" for subject in held)
     if not mend:
         return Ready(looked, None, Plan(()), waiting=waiting)
     facts = observe(applied, ports, extra_paths=tuple(one.path for one in looked.records))
