@@ -18,7 +18,7 @@ from typing import assert_never
 
 from agent.health.evidence import Symptom, SymptomKind
 from agent.health.policy import Policy
-from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, HealthState, State
+from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, HealthState, RaisedFence, State
 from agent.health.transitions import Asked, Charge, accuse, origins_fault
 
 _WHAT = {
