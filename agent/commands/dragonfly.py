@@ -213,7 +213,7 @@ def _check(form: FileForm, given: Mapping[str, object], *, page: bool, file: str
             raise UsageError("NNA1002", f"{option.flag} {why}", try_=help_)
     if page and form not in PAGE:
         what = f"the page has no {form}, so --page cannot print it"
-        raise UsageError("NNA1002", what, try_=f"nydus-agent dragonfly render {form}")
+        raise UsageError("NNA1002", what, try_=help_)
     if form is FileForm.DYNCONFIG and not given:
         what = "dynconfig needs to know where a scheduler is"
         raise UsageError("NNA1002", what, try_="nydus-agent dragonfly render dynconfig --scheduler HOST:8002")
