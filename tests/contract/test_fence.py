@@ -31,19 +31,19 @@ AGENT_UID = 61234  # stands for the daemon's user
 OTHER_UID = 61235
 
 
-@pytest.fixture(params=["fake", "nft"])
-def fence(request: pytest.FixtureRequest) -> Iterator[Fence]:
-    if request.param == "fake":
-        yield FakeFence()
-        return
-    with own_network(), closing(NftFence(AGENT_UID)) as real:
-        yield real
-
-
 @pytest.fixture
 def nft() -> Iterator[NftFence]:
     with own_network(), closing(NftFence(AGENT_UID)) as real:
         yield real
+
+
+@pytest.fixture(params=["fake", "nft"])
+def fence(request: pytest.FixtureRequest) -> Fence:
+    real: NftFence
+    if request.param == "nft":
+        real = request.getfixturevalue("nft")
+        return real
+    return FakeFence()
 
 
 class TestEveryFence:
@@ -220,13 +220,6 @@ class TestNft:
         nft.renew("127.0.0.1", mirror, 10_000)
         assert connect_as(0, "127.0.0.1", mirror) == "ECONNREFUSED"
 
-    def test_after_a_flushed_ruleset_the_next_renewal_refuses_again(self, nft: NftFence, mirror: int) -> None:
-        nft.renew("127.0.0.1", mirror, 10_000)
-        subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=60)
-        assert connect_as(0, "127.0.0.1", mirror) == "open"
-        nft.renew("127.0.0.1", mirror, 10_000)
-        assert connect_as(0, "127.0.0.1", mirror) == "ECONNREFUSED"
-
     def test_a_new_process_finds_the_running_fence(self, nft: NftFence) -> None:
         nft.renew("127.0.0.1", 4001, 60_000)
         ((address, port, left_ms),) = NftFence(AGENT_UID).fenced()
@@ -274,8 +267,7 @@ class TestNft:
             "f = NftFence(0); print(f.available()); print(f.self_test(deadline_s=1).reason)"
         )
         argv = [*as_user(OTHER_UID), sys.executable, "-c", code]
-        done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20)
-        available, reason = done.stdout.splitlines()
+        available, reason = subprocess.check_output(argv, text=True, timeout=20).splitlines()
         assert "CAP_NET_ADMIN" in available
         assert "CAP_NET_ADMIN" in reason
 
@@ -285,10 +277,7 @@ class TestSelfTest:
         ability = nft.self_test(deadline_s=30, mirror=("127.0.0.1", mirror))
         assert ability.usable, ability.reason
         assert "destroyed" in ability.reason
-        ruleset = subprocess.run(
-            ["nft", "list", "ruleset"], check=True, capture_output=True, text=True, timeout=60
-        )
-        assert ruleset.stdout == ""
+        assert subprocess.check_output(["nft", "list", "ruleset"], timeout=60) == b""
         assert connect_as(0, "127.0.0.1", mirror) == "open"
 
     def test_it_works_where_the_mirror_is_dead_and_where_the_fence_is_up(
@@ -357,16 +346,12 @@ class TestDestruction:
             assert nydusd.communicate(timeout=60)[0] == "ConnectionAbortedError\n"
             ours.sendall(b"still open")
 
-    def test_a_cgroup_that_is_gone_destroys_nothing(
-        self, nft: NftFence, mirror: int, nydusd: subprocess.Popen[str]
-    ) -> None:
-        assert nft.destroy("127.0.0.1", mirror, ("/no/such.service",)) == 0
-        assert nydusd.poll() is None
-
-    def test_a_parents_cgroup_does_not_stand_for_its_children(
+    def test_a_cgroup_that_is_gone_and_the_parents_destroy_nothing(
         self, nft: NftFence, mirror: int, cgroup: str, nydusd: subprocess.Popen[str]
     ) -> None:
-        assert nft.destroy("127.0.0.1", mirror, (str(Path(cgroup).parent),)) == 0
+        for other in ("/no/such.service", str(Path(cgroup).parent)):
+            assert nft.destroy("127.0.0.1", mirror, (other,)) == 0
+        assert nydusd.poll() is None
 
     def test_a_peer_of_an_ipv6_socket_with_an_ipv4_address_is_found(self, nft: NftFence, mirror: int) -> None:
         with socket.socket(socket.AF_INET6) as client:
@@ -410,7 +395,5 @@ def test_a_lack_of_libnftables_is_a_reason_and_not_a_crash(tmp_path: Path, conte
         f"import sys; sys.path[:0] = ['{tmp_path}', '/src', '.']\n"
         "from agent.netfilter.fence import NftFence; print(NftFence(0).available())"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20
-    )
-    assert done.stdout.startswith("libnftables: ")
+    said = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=20)
+    assert said.startswith("libnftables: ")

@@ -54,14 +54,9 @@ class Node:
     """How long systemd may take to be up, and to answer whether it is."""
 
     def __init__(
-        self,
-        *,
-        snapshotter: str = "0.16.1",
-        nydus: bool = True,
-        shares: Mapping[str, Path] | None = None,
-        hostname: str = "node",
-        root: Path | None = None,
-    ) -> None:
+        self, *, snapshotter: str = "0.16.1", nydus: bool = True, shares: Mapping[str, Path] | None = None,
+        hostname: str = "node", root: Path | None = None,
+    ) -> None:  # fmt: skip
         self.contents = stock.Contents(snapshotter=snapshotter, nydus=nydus)
         self.machine = machine.look()
         self.name = f"nna-{secrets.token_hex(4)}"
@@ -124,38 +119,20 @@ class Node:
         (self.directory / "settings.json").write_text(json.dumps(settings))
 
     def _start_keeper(self) -> None:
-        command = [
-            "unshare",
-            "--mount",
-            "--propagation=private",
-            sys.executable,
-            keeper.__file__,
-            str(self.directory),
-        ]
+        command = ["unshare", "--mount", "--propagation=private", sys.executable]
         if machine.has_systemd():
-            command = [
-                "systemd-run",
-                "--scope",
-                "--quiet",
-                "--property=Delegate=yes",
-                f"--unit={self.name}",
-                *command,
-            ]
+            scope = ["systemd-run", "--scope", "--quiet", "--property=Delegate=yes", f"--unit={self.name}"]
+            command = [*scope, *command]
         self._keeper = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-            start_new_session=True,
-        )
+            [*command, keeper.__file__, str(self.directory)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True,
+        )  # fmt: skip
 
     def _ask(self, command: str, deadline_s: float) -> str:
         held = self._keeper
         if held is None or held.stdin is None or held.stdout is None:
             raise NodeError(f"{self.name} is not running")
-        if command:
-            held.stdin.write(command + "\n")
+        held.stdin.write(command + "\n")
         ready, _, _ = select.select([held.stdout], [], [], deadline_s)
         answer = held.stdout.readline().strip() if ready else ""
         if not answer or answer.startswith("failed"):
@@ -170,10 +147,8 @@ class Node:
 
     def _wait_for_systemd(self) -> None:
         def is_up() -> bool:
-            state = self.run(
-                ["systemctl", "is-system-running"], check=False, timeout=self.ask_s
-            ).stdout.strip()
-            return state in ("running", "degraded")
+            asked = self.run(["systemctl", "is-system-running"], check=False, timeout=self.ask_s)
+            return asked.stdout.strip() in ("running", "degraded")
 
         self.wait_until(is_up, self.up_s, "systemd is up")
 
@@ -186,10 +161,6 @@ class Node:
         """An orderly shutdown and a new boot from the same disk."""
         self._ask("halt", 90)
         self._boot()
-
-    def follow_reboot(self) -> None:
-        """Wait for the boot after a reboot that the node itself began (`systemctl reboot`)."""
-        self._boot("", 120)
 
     def power_cut(self) -> None:
         """Kill everything at once and boot again from the same disk (whatever reached it)."""
@@ -349,21 +320,13 @@ class Node:
         """Copy a file of the machine onto the node (its mode too, unless another is given)."""
         self.write(target, source.read_bytes(), mode=source.stat().st_mode & 0o7777 if mode is None else mode)
 
-    def journal(
-        self,
-        unit: str | None = None,
-        since: str | None = None,
-        *,
-        priority: str | None = None,
-        output: str = "short-precise",
-    ) -> str:
+    def journal(self, unit: str = "", since: str = "", *, output: str = "short-precise") -> str:
         """Journal lines of this boot, oldest first; `unit` may be a pattern, `since` as journalctl takes
         it.
         """
         command = ["journalctl", "--boot", "--no-pager", "--quiet", f"--output={output}"]
         command += [f"--unit={unit}"] if unit else []
         command += [f"--since={since}"] if since else []
-        command += [f"--priority={priority}"] if priority else []
         return self.run(command).stdout
 
     # The package
@@ -392,14 +355,8 @@ def nodes_dir() -> Path:
 
 
 def _refuse_overlay(directory: Path) -> None:
-    kind = subprocess.run(
-        ["stat", "--file-system", "--format=%T", str(directory)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=10,
-    ).stdout.strip()
-    if kind == "overlayfs":
+    stat = ["stat", "--file-system", "--format=%T", str(directory)]
+    if subprocess.check_output(stat, timeout=10).strip() == b"overlayfs":
         raise NodeError(
             f"{directory} is on overlayfs, which cannot hold a node: set NYDUS_AGENT_TEST_CACHE to ext4, "
             f"xfs …"
@@ -440,6 +397,3 @@ def _story(command: Command, outcome: str, out: bytes, err: bytes) -> str:
     shown = command if isinstance(command, str) else shlex.join(command)
     text = "\n".join(part.decode(errors="replace").strip()[-4000:] for part in (out, err) if part.strip())
     return f"{shown}: {outcome}\n{text}"
-
-
-__all__ = ["Command", "Node", "NodeError", "nodes_dir", "sweep"]

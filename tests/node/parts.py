@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -139,10 +138,8 @@ def make_certificate(node: Node, ca: str, host: str) -> tuple[str, str]:
 
 def trust(node: Node, ca: str) -> None:
     """Put a CA into the node's system store."""
-    node.run(
-        f"cp {shlex.quote(ca)} /usr/local/share/ca-certificates/ && update-ca-certificates --fresh "
-        f">/dev/null 2>&1"
-    )
+    node.run(["cp", ca, "/usr/local/share/ca-certificates/"])
+    node.run(["update-ca-certificates", "--fresh"])
 
 
 # Registry
@@ -167,17 +164,14 @@ class Registry:
     def requests(self) -> list[dict[str, Any]]:
         """What it answered, oldest first: method, uri, status, bytes (of the body)."""
         lines = self.unit.node.journal(self.unit.name, output="cat").splitlines()
-        found = []
-        for line in lines:
-            entry = json.loads(line) if line.startswith("{") else {}
-            if "http.response.status" in entry:
-                found.append({
-                    "method": entry["http.request.method"],
-                    "uri": entry["http.request.uri"],
-                    "status": entry["http.response.status"],
-                    "bytes": entry["http.response.written"],
-                })  # fmt: skip
-        return found
+        names = {"method": "request.method", "uri": "request.uri"}
+        names |= {"status": "response.status", "bytes": "response.written"}
+        entries = (json.loads(line) for line in lines if line.startswith("{"))
+        return [
+            {ours: entry[f"http.{theirs}"] for ours, theirs in names.items()}
+            for entry in entries
+            if "http.response.status" in entry
+        ]
 
     def blob_bytes(self) -> int:
         """Bytes of blobs sent since it was started, to whomever."""
@@ -313,13 +307,8 @@ def start_mirror(node: Node, *, rules: list[dict[str, Any]] | None = None, peers
     """The stand-in on dfdaemon's ports: 4001 proxy, 4002 metrics, 4003 health. Rules as in dfdaemon.yaml;
     `peers` "HOST:PORT=HOST:PORT": what is asked of the first registry is fetched from the second.
     """
-    mirror = Mirror(
-        Unit(node, "test-mirror.service"),
-        "/run/test-mirror/control",
-        "/run/test-mirror/log.jsonl",
-        rules or [BLOB_RULE],
-        peers,
-    )
+    unit, place = Unit(node, "test-mirror.service"), "/run/test-mirror"
+    mirror = Mirror(unit, f"{place}/control", f"{place}/log.jsonl", rules or [BLOB_RULE], peers)
     _start_mirror(mirror)
     return mirror
 

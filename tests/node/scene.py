@@ -70,14 +70,12 @@ def await_change(node: Node, deadline_s: float = 90) -> None:
         raise NodeError(f"{APPLY_UNIT}: {result}\n{node.journal(APPLY_UNIT)[-6000:]}")
 
 
-def install_only(node: Node, site: str, kept: Path = compiled.KEPT) -> None:
-    """Install by apt with the site's configuration; a change that it orders is not waited for. `kept` has
-    what former installations compiled.
-    """
+def install_only(node: Node, site: str) -> None:
+    """Install by apt with the site's configuration; a change that it orders is not waited for."""
     package = deb()
-    compiled.lay(node, package, kept)
+    compiled.lay(node, package, compiled.KEPT)
     node.install_deb(package, {"50-site.toml": site})
-    compiled.keep(node, package, kept)
+    compiled.keep(node, package, compiled.KEPT)
 
 
 def docker_login(node: Node, registry: parts.Registry) -> None:
@@ -113,9 +111,7 @@ def agent_json(node: Node, *arguments: str, timeout: float = 120) -> dict[str, A
     try:
         answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        raise NodeError(
-            f"nydus-agent {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        ) from None
+        raise NodeError(f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}") from None
     return answer
 
 
@@ -199,37 +195,21 @@ def start_nydus(node: Node, ref: str) -> Start:
 
 
 def run(node: Node, namespace: str, snapshotter: str, ref: str, *command: str, name: str = "start") -> str:
-    argv = [
-        "ctr",
-        "--namespace",
-        namespace,
-        "run",
-        "--rm",
-        "--cpu-shares",
-        "0",
-        "--snapshotter",
-        snapshotter,
-        ref,
-        name,
-    ]
-    return node.run([*argv, *command], timeout=120).stdout
+    return node.run([*ctr_run(namespace, snapshotter, ref, name), *command], timeout=120).stdout
+
+
+def ctr_run(namespace: str, snapshotter: str, ref: str, name: str) -> list[str]:
+    """The command that runs a container of an image in the foreground."""
+    options = ["--rm", "--cpu-shares", "0", "--snapshotter", snapshotter]
+    return ["ctr", "--namespace", namespace, "run", *options, ref, name]
 
 
 def nydusd_bytes(node: Node, root: str = "/var/lib/containerd-nydus") -> int:
     """Bytes that all running nydusd asked their backends for (their own metrics)."""
     total = 0
     for socket in node.run(f"ls {root}/socket/*/api*.sock 2>/dev/null || true").stdout.split():
-        answer = node.run(
-            [
-                "curl",
-                "--silent",
-                "--max-time",
-                "5",
-                "--unix-socket",
-                socket,
-                "http://localhost/api/v1/metrics/backend",
-            ]
-        ).stdout
+        curl = ["curl", "--silent", "--max-time", "5", "--unix-socket", socket]
+        answer = node.run([*curl, "http://localhost/api/v1/metrics/backend"]).stdout
         total += int(json.loads(answer)["read_amount_total"])
     return total
 
@@ -252,35 +232,17 @@ class Reader:
     """A container that reads all the time; each read is checked and timed in the container itself."""
 
     def __init__(
-        self,
-        node: Node,
-        ref: str,
-        *,
-        pause_ms: int = 50,
-        rounds: int = 0,
-        files: int = images.READER_FILES,
+        self, node: Node, ref: str, *, pause_ms: int = 50, rounds: int = 0, files: int = images.READER_FILES,
         name: str = "reader",
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._node, self._name = node, name
         self._file = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed by __exit__
         # With an offset of its own.
         self._copy = open(f"/proc/self/fd/{self._file.fileno()}", "rb")  # noqa: SIM115
         self._rest = b""
         self._seen: list[Read] = []
-        argv = [
-            "ctr",
-            "--namespace",
-            "k8s.io",
-            "run",
-            "--rm",
-            "--cpu-shares",
-            "0",
-            "--snapshotter",
-            "nydus",
-            ref,
-            name,
-        ]
-        argv += ["/reader", "read", "/data", str(files), str(pause_ms), str(rounds)]
+        argv = [*ctr_run("k8s.io", "nydus", ref, name), "/reader", "read", "/data"]
+        argv += [str(files), str(pause_ms), str(rounds)]
         self._process = node.popen(
             argv, stdout=self._file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
         )
@@ -328,10 +290,8 @@ class Reader:
     def stop(self) -> None:
         """End the container."""
         if self.running():
-            self._node.run(
-                ["ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", self._name],
-                check=False,
-            )
+            kill = ["ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", self._name]
+            self._node.run(kill, check=False)
             try:
                 self._process.wait(15)
             except subprocess.TimeoutExpired:
@@ -350,47 +310,31 @@ def cold_reader(node: Node, ref: str, *, reads: int = 15) -> Iterator[Reader]:
 
 
 def pod(
-    node: Node,
-    ref: str,
-    command: Sequence[str],
-    *,
-    name: str = "demo",
-    handler: str = "",
+    node: Node, ref: str, command: Sequence[str], *, name: str = "demo", handler: str = "",
     timeout: float = 60,
-) -> str:
+) -> str:  # fmt: skip
     """Run a container in a CRI pod (of a runtime class, with `handler`) to its end; returns its log."""
     base = f"/var/tmp/pod-{name}"
-    sandbox = {
-        "metadata": {"name": name, "namespace": "default", "uid": name, "attempt": 1},
-        "log_directory": f"{base}/logs",
-        "linux": {"security_context": {"namespace_options": {"network": 2}}},
-    }
-    container = {
-        "metadata": {"name": name},
-        "image": {"image": ref},
-        "command": list(command),
-        "log_path": "out.log",
-        "linux": {"security_context": {"namespace_options": {"network": 2}}},
-    }
-    node.run(["rm", "-rf", base])
-    node.run(["mkdir", "-p", f"{base}/logs"])
+    host = {"linux": {"security_context": {"namespace_options": {"network": 2}}}}
+    identity = {"name": name, "namespace": "default", "uid": name, "attempt": 1}
+    sandbox = {"metadata": identity, "log_directory": f"{base}/logs", **host}
+    image = {"image": {"image": ref}, "command": list(command), "log_path": "out.log"}
+    node.run(f"rm -rf {base} && mkdir -p {base}/logs")
     node.write(f"{base}/pod.json", json.dumps(sandbox))
-    node.write(f"{base}/container.json", json.dumps(container))
+    node.write(f"{base}/container.json", json.dumps({"metadata": {"name": name}, **image, **host}))
     runtime = ["--runtime", handler] if handler else []
     pod_id = node.run(["crictl", "runp", *runtime, f"{base}/pod.json"], timeout=timeout).stdout.strip()
     try:
-        made = node.run(
-            ["crictl", "create", pod_id, f"{base}/container.json", f"{base}/pod.json"], timeout=timeout
-        )
-        identity = made.stdout.strip()
-        node.run(["crictl", "start", identity], timeout=timeout)
+        create = ["crictl", "create", pod_id, f"{base}/container.json", f"{base}/pod.json"]
+        made = node.run(create, timeout=timeout).stdout.strip()
+        node.run(["crictl", "start", made], timeout=timeout)
 
         def exited() -> bool:
-            state = json.loads(node.run(["crictl", "inspect", identity]).stdout)["status"]["state"]
+            state = json.loads(node.run(["crictl", "inspect", made]).stdout)["status"]["state"]
             return bool(state == "CONTAINER_EXITED")
 
         node.wait_until(exited, timeout, "the pod's container has ended")
-        return node.run(["crictl", "logs", identity]).stdout
+        return node.run(["crictl", "logs", made]).stdout
     finally:
         node.run(["crictl", "rmp", "-f", pod_id], check=False, timeout=timeout)
 
@@ -404,10 +348,8 @@ def mirror_bytes(mirror: parts.Mirror | parts.Dfdaemon) -> int:
     """Blob bytes that came through the mirror, by its own account."""
     if isinstance(mirror, parts.Mirror):
         return mirror.stats()["blob_bytes"]
-    series = mirror.metrics()
-    return int(
-        sum(value for name, value in series.items() if name.startswith("dragonfly_client_download_traffic"))
-    )
+    traffic = "dragonfly_client_download_traffic"
+    return int(sum(value for name, value in mirror.metrics().items() if name.startswith(traffic)))
 
 
 @dataclass

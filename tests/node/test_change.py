@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
-from tests.node.test_safety import CONTAINERD_CONFIG, NO_CHANGE, tree
+from tests.node.test_safety import CONTAINERD_CONFIG, installed, tree
 
 # On a machine with much other work the agent sees a change in its middle.
 pytestmark = pytest.mark.allow_warnings(
@@ -27,14 +26,6 @@ exec /usr/bin/containerd "$@"
 """
 """containerd in PATH, which holds a change where it lets containerd check the new configuration: the
 snapshotter is up by then, and containerd's own configuration is not yet written."""
-
-
-@contextmanager
-def installed() -> Iterator[Node]:
-    """A node with our package and nothing applied."""
-    with scene.staged("python-nydus", installed=False) as stage:
-        scene.install_only(stage.node, NO_CHANGE)
-        yield stage.node
 
 
 @pytest.fixture(scope="module")
@@ -105,29 +96,6 @@ def test_a_killed_change_does_not_stand_in_the_way_of_the_next_one(plain: Node) 
     assert "generation 1 is in force" in told.stdout
     assert scene.agent_json(plain, "apply")["changed"] is False
     scene.agent(plain, "remove")
-
-
-def test_a_power_cut_in_the_middle_is_undone_before_the_runtimes_start(node: Node) -> None:
-    before = tree(node)
-    process = held_change(node)
-    node.power_cut()
-    process.communicate(timeout=30)
-    node.run(["rm", "-f", "/usr/local/bin/containerd"])
-    assert tree(node) == before
-    assert node.run(["systemctl", "is-active", "containerd"]).stdout.strip() == "active"
-    recovered = _finished_at(node, "nydus-agent-recover.service")
-    assert recovered < int(_show(node, "containerd.service", "ActiveEnterTimestampMonotonic"))
-    assert "proxy_plugins" not in node.read(CONTAINERD_CONFIG)
-
-
-def _finished_at(node: Node, unit: str) -> int:
-    finished = int(_show(node, unit, "ExecMainExitTimestampMonotonic"))
-    assert finished > 0, f"{unit} did not run"
-    return finished
-
-
-def _show(node: Node, unit: str, name: str) -> str:
-    return node.run(["systemctl", "show", f"--property={name}", "--value", unit]).stdout.strip()
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])

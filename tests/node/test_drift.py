@@ -266,16 +266,8 @@ def test_an_inspection_that_may_not_open_dev_null_looks_at_all_and_calls_nothing
     """
     node.run("ln -sfn /dev/null /dev/kmsg")
     try:
-        opened = [
-            "systemd-run",
-            "--quiet",
-            "--wait",
-            "--pipe",
-            "--property=ProtectKernelLogs=yes",
-            "cat",
-            "/dev/null",
-        ]
-        assert node.run(opened, check=False).returncode != 0, "else this shows nothing"
+        opened = ["systemd-run", "--quiet", "--wait", "--pipe", "--property=ProtectKernelLogs=yes"]
+        assert node.run([*opened, "cat", "/dev/null"], check=False).returncode != 0, "else this shows nothing"
         inspected = node.run("systemctl restart nydus-agent-inspect.service", check=False)
         looked = json.loads(node.read("/var/lib/nydus-agent/drift.json"))
         told = scene.agent(node, "status", check=False).stdout

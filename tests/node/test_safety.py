@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -13,12 +14,33 @@ CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 NO_CHANGE = scene.HTTP_SITE.replace("on_install = true", "on_install = false")
 
 
-@pytest.fixture
-def node() -> Iterator[Node]:
+@contextmanager
+def installed() -> Iterator[Node]:
     """A node with our package installed and nothing applied."""
     with scene.staged("python-nydus", installed=False) as stage:
         scene.install_only(stage.node, NO_CHANGE)
         yield stage.node
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    """A node for one test alone."""
+    with installed() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Node]:
+    with installed() as made:
+        yield made
+
+
+@pytest.fixture
+def plain(shared: Node) -> Iterator[Node]:
+    """One node for many tests: each leaves it as it was."""
+    before = tree(shared)
+    yield shared
+    assert tree(shared) == before
 
 
 TREE = """
@@ -54,10 +76,10 @@ def tree(node: Node) -> str:
     return node.run(["python3", "-I", "-S", "-c", TREE], timeout=120).stdout
 
 
-def test_installing_changes_nothing_but_our_own_files(node: Node) -> None:
-    assert node.run(["systemctl", "is-active", "nydus-agent"]).stdout.strip() == "active"
-    assert "nydus" not in node.read(CONTAINERD_CONFIG)
-    assert not node.exists("/etc/systemd/system/nydus-snapshotter.service")
+def test_installing_changes_nothing_but_our_own_files(plain: Node) -> None:
+    assert plain.run(["systemctl", "is-active", "nydus-agent"]).stdout.strip() == "active"
+    assert "nydus" not in plain.read(CONTAINERD_CONFIG)
+    assert not plain.exists("/etc/systemd/system/nydus-snapshotter.service")
 
 
 def test_a_containerd_that_does_not_come_back_gets_its_old_configuration_back(node: Node) -> None:
@@ -102,50 +124,58 @@ def test_a_snapshotter_that_dies_at_once_is_undone_with_its_own_words_as_evidenc
     assert "proxy_plugins" not in node.read(CONTAINERD_CONFIG)
 
 
-def test_a_missing_nydusd_is_named_and_nothing_is_touched(node: Node) -> None:
-    before = tree(node)
-    node.run(["rm", "/usr/local/bin/nydusd"])
-    done = scene.agent(node, "apply", check=False)
+def test_a_missing_nydusd_is_named_and_nothing_is_touched(plain: Node) -> None:
+    before = tree(plain)
+    plain.run(["mv", "/usr/local/bin/nydusd", "/run/kept"])
+    done = scene.agent(plain, "apply", check=False)
+    plain.run(["mv", "/run/kept", "/usr/local/bin/nydusd"])
     assert done.returncode in (1, 2), done.stdout + done.stderr
     assert "nydusd" in done.stderr
-    assert tree(node) == before
+    assert tree(plain) == before
 
 
-def test_a_nydusd_of_another_architecture_is_named_and_nothing_is_touched(node: Node) -> None:
-    before = tree(node)
+def test_a_nydusd_of_another_architecture_is_named_and_nothing_is_touched(plain: Node) -> None:
+    before = tree(plain)
     patch = "import sys; f = open('/usr/local/bin/nydusd', 'r+b'); f.seek(18); f.write(b'\\xb7\\x00')"
-    node.run(["python3", "-c", patch])
-    done = scene.agent(node, "apply", check=False)
+    plain.run(["cp", "-a", "/usr/local/bin/nydusd", "/run/kept"])
+    plain.run(["python3", "-c", patch])
+    done = scene.agent(plain, "apply", check=False)
+    plain.run(["mv", "/run/kept", "/usr/local/bin/nydusd"])
     assert done.returncode in (1, 2), done.stdout + done.stderr
     assert "arm64" in done.stderr
-    assert tree(node) == before
+    assert tree(plain) == before
 
 
-def test_a_containerd_config_that_does_not_parse_is_left_alone(node: Node) -> None:
-    broken = node.read(CONTAINERD_CONFIG) + "\n[[[\n"
-    node.write(CONTAINERD_CONFIG, broken)
-    done = scene.agent(node, "apply", check=False)
+def test_a_containerd_config_that_does_not_parse_is_left_alone(plain: Node) -> None:
+    plain.run(["cp", "-a", CONTAINERD_CONFIG, "/run/kept"])
+    broken = plain.read(CONTAINERD_CONFIG) + "\n[[[\n"
+    plain.write(CONTAINERD_CONFIG, broken)
+    done = scene.agent(plain, "apply", check=False)
     assert done.returncode in (1, 2), done.stdout + done.stderr
     assert CONTAINERD_CONFIG in done.stderr
-    assert node.read(CONTAINERD_CONFIG) == broken
-    assert not node.exists("/etc/systemd/system/nydus-snapshotter.service")
+    assert plain.read(CONTAINERD_CONFIG) == broken
+    plain.run(["mv", "/run/kept", CONTAINERD_CONFIG])
+    assert not plain.exists("/etc/systemd/system/nydus-snapshotter.service")
 
 
-def test_without_root_a_change_is_refused_before_anything_is_read(node: Node) -> None:
-    done = node.run(["nydus-agent", "apply"], user="nobody", check=False)
+def test_without_root_a_change_is_refused_before_anything_is_read(plain: Node) -> None:
+    done = plain.run(["nydus-agent", "apply"], user="nobody", check=False)
     assert done.returncode == 2
     assert "NNA1001" in done.stderr
 
 
 @pytest.mark.allow_warnings(r"^nydus-agent.service: .*the configuration is wrong \(3 problems\)")
-def test_a_wrong_configuration_is_told_with_every_problem_at_once(node: Node) -> None:
-    node.write("/etc/nydus-agent/conf.d/60-wrong.toml", '[mirror]\nurll = "x"\nping_url = 3\n[nope]\na = 1\n')
-    done = scene.agent(node, "apply", check=False)
+def test_a_wrong_configuration_is_told_with_every_problem_at_once(plain: Node) -> None:
+    plain.write(
+        "/etc/nydus-agent/conf.d/60-wrong.toml", '[mirror]\nurll = "x"\nping_url = 3\n[nope]\na = 1\n'
+    )
+    done = scene.agent(plain, "apply", check=False)
     assert done.returncode == 2
     for expected in ("60-wrong.toml", "mirror.urll", "mirror.ping_url", "nope"):
         assert expected in done.stderr
-    node.run(["systemctl", "reload", "nydus-agent"], check=False)
-    assert node.run(["systemctl", "is-active", "nydus-agent"]).stdout.strip() == "active"
+    plain.run(["systemctl", "reload", "nydus-agent"], check=False)
+    assert plain.run(["systemctl", "is-active", "nydus-agent"]).stdout.strip() == "active"
+    plain.run("rm /etc/nydus-agent/conf.d/60-wrong.toml && systemctl reload nydus-agent")
 
 
 @pytest.mark.allow_warnings(SLOW)
@@ -166,6 +196,7 @@ def test_a_full_disk_in_the_middle_of_the_change_puts_everything_back(node: Node
     assert node.run(["systemctl", "is-active", "containerd"]).stdout.strip() == "active"
 
 
+@pytest.mark.allow_warnings(SLOW)
 def test_where_nft_cannot_be_used_the_mode_is_native_and_says_so(node: Node) -> None:
     node.run("mv /usr/lib/python3/dist-packages/nftables /usr/lib/python3/dist-packages/nftables.away")
     scene.agent(node, "apply")
@@ -177,19 +208,8 @@ def test_where_nft_cannot_be_used_the_mode_is_native_and_says_so(node: Node) -> 
 @pytest.mark.allow_warnings(r"^nydus-agent.service: (EndpointPortTaken: |mirror \w+ -> )")
 def test_a_taken_port_is_reported_with_its_owner_and_the_agent_still_guards() -> None:
     with Node() as node:
-        node.run(
-            [
-                "systemd-run",
-                "--unit=squatter",
-                "--uid=nobody",
-                "python3",
-                "-m",
-                "http.server",
-                "-b",
-                "127.0.0.1",
-                "14003",
-            ]
-        )
+        serve = ["python3", "-m", "http.server", "-b", "127.0.0.1", "14003"]
+        node.run(["systemd-run", "--unit=squatter", "--uid=nobody", *serve])
         node.wait_until(
             lambda: node.run(["ss", "-Hltn", "sport", "=", ":14003"]).stdout, 10, "the squatter listens"
         )

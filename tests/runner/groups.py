@@ -31,10 +31,10 @@ DRAGONFLY = (
 
 SURVIVAL = (
     "test_change", "test_confirm_killed", "test_contracts", "test_crash_bench", "test_cut_off",
-    "test_fenced_life", "test_footprint", "test_handed_back", "test_harness", "test_hostile_images",
-    "test_kept_knowledge", "test_matrix", "test_packages", "test_pulls", "test_refused_plans",
-    "test_remove_tree", "test_restarts", "test_scarcity", "test_snapshotter_root", "test_switch_bench",
-    "test_taken_away", "test_upgrade",
+    "test_faults", "test_fenced_life", "test_footprint", "test_handed_back", "test_harness",
+    "test_hostile_images", "test_kept_knowledge", "test_matrix", "test_packages", "test_pulls",
+    "test_refused_plans", "test_remove_tree", "test_restarts", "test_scarcity", "test_snapshotter_root",
+    "test_switch_bench", "test_taken_away", "test_upgrade",
 )  # fmt: skip
 """Files that ask what is left when the power, a process or a resource goes, and those that measure or vary at
 length: the tier `test-survival`. All others are the stage `node`.

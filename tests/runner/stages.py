@@ -206,92 +206,53 @@ def _demo() -> tuple[Command, ...]:
     return (_here("-m", "tests.node.demo", deadline_s=3000),)
 
 
+def _booted(
+    name: str,
+    what: str,
+    commands: Callable[[], tuple[Command, ...]],
+    needs: tuple[str, ...],
+    beside: int = 0,
+) -> Stage:
+    """A stage that installs our package somewhere, so that it must be built first."""
+    return Stage(name, what, commands, deb=True, needs=needs, beside=beside)
+
+
+_IMAGED = (*builds.NODE, "images")
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage("lint", "style, layers, sizes, shell", _lint, protos=False),
         Stage("types", "mypy --strict", _types),
         Stage("unit", "pure code and fakes, in Debian's Python", _unit, beside=_MIXED),
-        Stage(
-            "contract",
-            "each adapter and its fake, the same tests on both",
-            _contract,
-            needs=("containerds",),
-            beside=_MIXED,
-        ),
-        Stage(
-            "package",
-            "the .deb: content, lintian, units, install and purge",
-            _package,
-            deb=True,
-            needs=builds.PACKAGE,
-            beside=_BESIDE,
-        ),
-        Stage(
-            "node",
-            "booted Debian nodes with real parts, and a stand-in mirror",
-            lambda: _on_nodes("node"),
-            deb=True,
-            needs=OF_NODES,
-            beside=groups.at_once(),
-        ),
-        Stage(
-            "test-survival",
-            "the same when power, processes or resources go; every containerd; quick benches on nodes",
-            _survival,
-            deb=True,
-            needs=OF_NODES,
-            beside=groups.at_once(),
-        ),
-        Stage(
-            "test-dragonfly",
-            "booted nodes with a real dfdaemon and scheduler",
-            lambda: _on_nodes("test-dragonfly"),
-            deb=True,
-            needs=builds.ALL,
-            beside=groups.at_once(),
-        ),
+        Stage("contract", "each adapter and its fake, the same tests on both", _contract,
+              needs=("containerds",), beside=_MIXED),
+        _booted("package", "the .deb: content, lintian, units, install and purge", _package,
+                builds.PACKAGE, _BESIDE),
+        _booted("node", "booted Debian nodes with real parts, and a stand-in mirror",
+                lambda: _on_nodes("node"), OF_NODES, groups.at_once()),
+        _booted("test-survival",
+                "the same when power, processes or resources go; every containerd; quick benches on nodes",
+                _survival, OF_NODES, groups.at_once()),
+        _booted("test-dragonfly", "booted nodes with a real dfdaemon and scheduler",
+                lambda: _on_nodes("test-dragonfly"), builds.ALL, groups.at_once()),
         Stage("test-model", "the failure detector's model, at length", _model),
-        Stage(
-            "test-matrix",
-            "every containerd, mode and form of configuration on booted nodes",
-            _matrix,
-            deb=True,
-            needs=(*builds.NODE, "containerds", "puller", "images", "bookworm"),
-        ),
-        Stage(
-            "test-arm64",
-            "our package and the nydus programs for arm64 on an emulated node",
-            _arm64,
-            deb=True,
-            needs=(*builds.NODE, *builds.ARM64),
-        ),
-        Stage(
-            "test-clock",
-            "SETS THIS MACHINE'S CLOCK by up to ten minutes and back, under a booted node",
-            _clock,
-            deb=True,
-            needs=(*builds.NODE, "images"),
-        ),
-        Stage(
-            "test-nydusify",
-            "convert with NYDUSIFY=PROGRAM, the real one, on a booted node",
-            _nydusify,
-            deb=True,
-            needs=(*builds.NODE, "images"),
-        ),
-        Stage(
-            "test-nydusd",
-            "main job, faults, renewal and switch with NYDUSD=PROGRAM and NYDUS_IMAGE=PROGRAM",
-            _nydusd,
-            deb=True,
-            needs=(*builds.NODE, "images"),
-        ),
-        Stage("demo", "the main job on a booted node", _demo, deb=True, needs=_demo_needs()),
-        Stage("deb", "build the package into build/deb", lambda: (), deb=True),
+        _booted("test-matrix", "every containerd, mode and form of configuration on booted nodes", _matrix,
+                (*_IMAGED, "containerds", "puller", "bookworm")),
+        _booted("test-arm64", "our package and the nydus programs for arm64 on an emulated node", _arm64,
+                (*builds.NODE, *builds.ARM64)),
+        _booted("test-clock",
+                "SETS THIS MACHINE'S CLOCK by up to ten minutes and back, under a booted node",
+                _clock, _IMAGED),
+        _booted("test-nydusify", "convert with NYDUSIFY=PROGRAM, the real one, on a booted node", _nydusify,
+                _IMAGED),
+        _booted("test-nydusd",
+                "main job, faults, renewal and switch with NYDUSD=PROGRAM and NYDUS_IMAGE=PROGRAM",
+                _nydusd, _IMAGED),
+        _booted("demo", "the main job on a booted node", _demo, _demo_needs()),
+        _booted("deb", "build the package into build/deb", lambda: (), ()),
         Stage("protos", "generate agent/_pb from protos/", lambda: ()),
     )
-}
+}  # fmt: skip
 
 
 _SIMULATED = ("crash_tree", "false_switch", "mutants", "plan_worlds", "traces")

@@ -16,7 +16,7 @@ import pytest
 
 from agent.daemon.endpoint import Handler, HttpServer, Response
 from agent.daemon.tasks import task_group
-from tests.fakes.event_loop import daemons_tasks, go, on_time, until
+from tests.fakes.event_loop import daemons_tasks, go, until
 
 
 @asynccontextmanager
@@ -134,49 +134,45 @@ def test_a_header_without_an_end_is_given_up() -> None:
     assert exchange("GET /thing HTTP/1.1\r\nX: " + "x" * 20_000) == ("", b"")
 
 
-def test_a_client_that_says_nothing_is_given_up_and_many_do_no_harm() -> None:
-    async def work() -> None:
-        async with serving(answer) as listener:
-            assert listener.listen_tcp("127.0.0.1", 0) == ""
-            silent = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(100)]
-            async with asyncio.timeout(60):
-                ended = [await reader.read() for reader, _ in silent]
-            assert ended == [b""] * 100
-            assert b"200 OK" in await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
-            for _, writer in silent:
-                writer.close()
-
-    go(work())
+@pytest.mark.real_time
+async def test_a_client_that_says_nothing_is_given_up_and_many_do_no_harm() -> None:
+    async with serving(answer) as listener:
+        assert listener.listen_tcp("127.0.0.1", 0) == ""
+        silent = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(100)]
+        async with asyncio.timeout(60):
+            ended = [await reader.read() for reader, _ in silent]
+        assert ended == [b""] * 100
+        assert b"200 OK" in await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
+        for _, writer in silent:
+            writer.close()
 
 
-def test_a_port_that_is_taken_is_a_reason_and_not_an_end() -> None:
-    async def work() -> None:
-        async with serving(answer) as first, serving(answer) as second:
-            assert first.listen_tcp("127.0.0.1", 0) == ""
-            assert first.port is not None
-            port = first.port
-            assert second.listen_tcp("127.0.0.1", port) == "in use"
-            assert second.port is None
-            first.close()
-            assert second.listen_tcp("127.0.0.1", port) == ""
-
-    go(work())
+@pytest.mark.real_time
+async def test_a_port_that_is_taken_is_a_reason_and_not_an_end() -> None:
+    async with serving(answer) as first, serving(answer) as second:
+        assert first.listen_tcp("127.0.0.1", 0) == ""
+        assert first.port is not None
+        port = first.port
+        assert second.listen_tcp("127.0.0.1", port) == "in use"
+        assert second.port is None
+        first.close()
+        assert second.listen_tcp("127.0.0.1", port) == ""
 
 
-def test_the_unix_socket_is_for_the_owner_and_the_group_and_survives_a_stale_file(tmp_path: Path) -> None:
-    async def work() -> None:
-        path = tmp_path / "api.sock"
-        for _ in range(2):
-            async with serving(answer, check_host=False) as listener:
-                listener.listen_unix(str(path))
-                assert stat.S_IMODE(path.stat().st_mode) == 0o660
-                reader, writer = await asyncio.open_unix_connection(str(path))
-                writer.write(b"GET /thing HTTP/1.1\r\n\r\n")
-                assert (await reader.read()).endswith(b"0123456789")
-                writer.close()
-            path.touch()
-
-    go(work())
+@pytest.mark.real_time
+async def test_the_unix_socket_is_for_the_owner_and_the_group_and_survives_a_stale_file(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "api.sock"
+    for _ in range(2):
+        async with serving(answer, check_host=False) as listener:
+            listener.listen_unix(str(path))
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(b"GET /thing HTTP/1.1\r\n\r\n")
+            assert (await reader.read()).endswith(b"0123456789")
+            writer.close()
+        path.touch()
 
 
 @pytest.mark.parametrize("first", ["\u00b2", "9" * 5000])
@@ -274,30 +270,27 @@ def test_a_request_may_come_in_pieces() -> None:
     assert go(work()).endswith(b"0123456789")
 
 
-def test_without_a_descriptor_it_rests_for_a_second_and_then_takes_who_has_waited() -> None:
-    async def work() -> None:
-        lacked: list[str] = []
-        clock = asyncio.get_running_loop().time
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        async with serving(answer, check_host=False, lacks=lacked.append) as listener:
-            listener.listen_tcp("127.0.0.1", 0)
-            with socket.socket() as client:
-                client.setblocking(False)
-                free = os.dup(0)
-                os.close(free)
-                resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-                try:
-                    client.connect_ex(("127.0.0.1", int(listener.port or 0)))
-                    await until(lambda: bool(lacked))
-                    began = clock()
-                    await asyncio.sleep(0.3)
-                finally:
-                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-                client.sendall(b"GET /thing HTTP/1.1\r\n\r\n")
-                found = await asyncio.get_running_loop().sock_recv(client, 4096)
-                took_s = clock() - began
-        assert lacked == ["no connection can be taken: Too many open files"]
-        assert 0.9 < took_s < 1.1
-        assert found.endswith(b"0123456789")
-
-    on_time(work)
+async def test_without_a_descriptor_it_rests_for_a_second_and_then_takes_who_has_waited() -> None:
+    lacked: list[str] = []
+    clock = asyncio.get_running_loop().time
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving(answer, check_host=False, lacks=lacked.append) as listener:
+        listener.listen_tcp("127.0.0.1", 0)
+        with socket.socket() as client:
+            client.setblocking(False)
+            free = os.dup(0)
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+            try:
+                client.connect_ex(("127.0.0.1", int(listener.port or 0)))
+                await until(lambda: bool(lacked))
+                began = clock()
+                await asyncio.sleep(0.3)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            client.sendall(b"GET /thing HTTP/1.1\r\n\r\n")
+            found = await asyncio.get_running_loop().sock_recv(client, 4096)
+            took_s = clock() - began
+    assert lacked == ["no connection can be taken: Too many open files"]
+    assert 0.9 < took_s < 1.1
+    assert found.endswith(b"0123456789")

@@ -15,6 +15,8 @@ from agent.health.evidence import Failure
 from tests.fakes.event_loop import go
 from tests.fakes.free_port import free_port
 
+pytestmark = pytest.mark.real_time
+
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -50,29 +52,23 @@ async def peer(
         await asyncio.sleep(0.02)
 
 
-def test_one_connection_carries_one_question_after_the_other() -> None:
-    async def work() -> None:
-        async with peer(ANSWER) as port:
-            connection = Connection("127.0.0.1", port)
-            for _ in range(3):
-                assert await get(connection) == b"ok"
-                assert connection.idle
-            connection.close()
-            assert not connection.idle
-
-    go(work())
+async def test_one_connection_carries_one_question_after_the_other() -> None:
+    async with peer(ANSWER) as port:
+        connection = Connection("127.0.0.1", port)
+        for _ in range(3):
+            assert await get(connection) == b"ok"
+            assert connection.idle
+        connection.close()
+        assert not connection.idle
 
 
 @pytest.mark.parametrize("at", [1, 17, 20, 37, 39, len(ANSWER) - 1])
-def test_an_answer_may_come_in_pieces(at: int) -> None:
-    async def work() -> None:
-        async with peer(ANSWER[:at], ANSWER[at:]) as port:
-            connection = Connection("127.0.0.1", port)
-            assert await get(connection) == b"ok"
-            assert connection.idle
-            connection.close()
-
-    go(work())
+async def test_an_answer_may_come_in_pieces(at: int) -> None:
+    async with peer(ANSWER[:at], ANSWER[at:]) as port:
+        connection = Connection("127.0.0.1", port)
+        assert await get(connection) == b"ok"
+        assert connection.idle
+        connection.close()
 
 
 @pytest.mark.parametrize(
@@ -84,21 +80,18 @@ def test_an_answer_may_come_in_pieces(at: int) -> None:
     ],
     ids=["closed", "reset", "unasked bytes"],
 )
-def test_what_the_mirror_does_to_an_idle_connection_is_known_before_the_next_question(
+async def test_what_the_mirror_does_to_an_idle_connection_is_known_before_the_next_question(
     then: Callable[[asyncio.StreamWriter], object],
 ) -> None:
-    async def work() -> None:
-        async with peer(ANSWER, then=then) as port:
-            connection = Connection("127.0.0.1", port)
-            assert await get(connection) == b"ok"
-            for _ in range(100):
-                await asyncio.sleep(0.01)
-                if not connection.idle:
-                    break
-            assert not connection.idle
-            connection.close()
-
-    go(work())
+    async with peer(ANSWER, then=then) as port:
+        connection = Connection("127.0.0.1", port)
+        assert await get(connection) == b"ok"
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            if not connection.idle:
+                break
+        assert not connection.idle
+        connection.close()
 
 
 def test_a_body_without_a_length_ends_with_the_connection() -> None:
@@ -122,41 +115,32 @@ def test_an_answer_that_has_no_body_by_its_status_is_not_waited_for() -> None:
     assert go(work()) == b""
 
 
-def test_a_refused_connection_is_told_as_refused() -> None:
-    async def work() -> None:
-        port = free_port()
-        ways: tuple[Callable[[Connection], Awaitable[object]], ...] = (Connection.connect, get)
-        for connect in ways:
-            with pytest.raises(ProbeError) as refused, closing(Connection("127.0.0.1", port)) as connection:
-                await connect(connection)
-            assert refused.value.failure is Failure.REFUSED
-
-    go(work())
+async def test_a_refused_connection_is_told_as_refused() -> None:
+    port = free_port()
+    ways: tuple[Callable[[Connection], Awaitable[object]], ...] = (Connection.connect, get)
+    for connect in ways:
+        with pytest.raises(ProbeError) as refused, closing(Connection("127.0.0.1", port)) as connection:
+            await connect(connection)
+        assert refused.value.failure is Failure.REFUSED
 
 
-def test_a_name_is_never_resolved_on_the_loop() -> None:
-    async def work() -> None:
-        with pytest.raises(ProbeError, match="not an address"):
-            Connection("registry.example", 80)
-
-    go(work())
+async def test_a_name_is_never_resolved_on_the_loop() -> None:
+    with pytest.raises(ProbeError, match="not an address"):
+        Connection("registry.example", 80)
 
 
-def test_who_gives_up_waits_for_nothing_and_the_descriptor_can_be_used_again() -> None:
-    async def work() -> None:
-        async with peer(ANSWER[:10]) as port:
-            connection = Connection("127.0.0.1", port)
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05):
-                    await get(connection)
-            number = connection._socket.fileno()
-            connection.close()
-            again = Connection("127.0.0.1", port)
-            assert again._socket.fileno() == number
-            assert asyncio.get_running_loop().remove_reader(number) is False
-            again.close()
-
-    go(work())
+async def test_who_gives_up_waits_for_nothing_and_the_descriptor_can_be_used_again() -> None:
+    async with peer(ANSWER[:10]) as port:
+        connection = Connection("127.0.0.1", port)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await get(connection)
+        number = connection._socket.fileno()
+        connection.close()
+        again = Connection("127.0.0.1", port)
+        assert again._socket.fileno() == number
+        assert asyncio.get_running_loop().remove_reader(number) is False
+        again.close()
 
 
 def test_the_end_of_an_idle_connection_is_waited_for() -> None:
@@ -170,17 +154,14 @@ def test_the_end_of_an_idle_connection_is_waited_for() -> None:
     assert go(work()) in ("end of file", "Connection reset by peer")
 
 
-def test_a_body_may_be_as_long_as_its_cap_and_no_longer() -> None:
-    async def work() -> None:
-        in_chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n"
-        without_length = b"HTTP/1.0 200 OK\r\n\r\nok"
-        for answer in (ANSWER, in_chunks, without_length):
-            async with peer(answer, then=lambda writer: writer.close()) as port:
-                with closing(Connection("127.0.0.1", port)) as connection:
-                    assert await get(connection, 2) == b"ok"
-                with closing(Connection("127.0.0.1", port)) as connection:
-                    with pytest.raises(ProbeError) as failed:
-                        await get(connection, 1)
-                    assert failed.value.failure is Failure.CONTENT
-
-    go(work())
+async def test_a_body_may_be_as_long_as_its_cap_and_no_longer() -> None:
+    in_chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n"
+    without_length = b"HTTP/1.0 200 OK\r\n\r\nok"
+    for answer in (ANSWER, in_chunks, without_length):
+        async with peer(answer, then=lambda writer: writer.close()) as port:
+            with closing(Connection("127.0.0.1", port)) as connection:
+                assert await get(connection, 2) == b"ok"
+            with closing(Connection("127.0.0.1", port)) as connection:
+                with pytest.raises(ProbeError) as failed:
+                    await get(connection, 1)
+                assert failed.value.failure is Failure.CONTENT

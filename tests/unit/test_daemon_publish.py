@@ -14,7 +14,7 @@ from typing import Any
 
 from agent.daemon import metrics, publish
 from agent.daemon.view import HistoryEntry
-from tests.fakes.event_loop import go, on_time, until
+from tests.fakes.event_loop import go, until
 from tests.unit.daemon_node import Node, healthy
 from tests.unit.views import DOWN, VIEW
 
@@ -32,39 +32,32 @@ def apart(times: list[float]) -> list[float]:
     return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
-def test_a_node_that_is_well_is_published_every_few_seconds_and_lives_all_the_time(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with healthy(tmp_path) as node:
-            await until(lambda: node.status["origins"] == [] and node.status["mirror"]["canary_ok"] is True)
-            assert max(apart(await publications(node, 3))) > 3
-            assert (await node.get("/livez"))[0] == 200
-
-    on_time(work)
-
-
-def test_while_reads_are_fenced_the_lease_can_be_followed(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with healthy(tmp_path) as node:
-            await node.mirror.die()
-            await until(node.is_("down", "origin"))
-            assert max(apart(await publications(node, 4))) < 2
-
-    on_time(work)
+async def test_a_node_that_is_well_is_published_every_few_seconds_and_lives_all_the_time(
+    tmp_path: Path,
+) -> None:
+    async with healthy(tmp_path) as node:
+        await until(lambda: node.status["origins"] == [] and node.status["mirror"]["canary_ok"] is True)
+        assert max(apart(await publications(node, 3))) > 3
+        assert (await node.get("/livez"))[0] == 200
 
 
-def test_what_is_other_than_before_is_published_at_once(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with healthy(tmp_path) as node:
-            await publications(node, 2)
-            now = time.time()
-            node.put(
-                node.places.pin,
-                {"route": "mirror", "until": now + 60, "reason": "test", "by": "root", "at": now},
-            )
-            took = await until(lambda: node.status["pin"] is not None)
-            assert took < 2, "the daemon looks for a pin once a second"
+async def test_while_reads_are_fenced_the_lease_can_be_followed(tmp_path: Path) -> None:
+    async with healthy(tmp_path) as node:
+        await node.mirror.die()
+        await until(node.is_("down", "origin"))
+        assert max(apart(await publications(node, 4))) < 2
 
-    on_time(work)
+
+async def test_what_is_other_than_before_is_published_at_once(tmp_path: Path) -> None:
+    async with healthy(tmp_path) as node:
+        await publications(node, 2)
+        now = time.time()
+        node.put(
+            node.places.pin,
+            {"route": "mirror", "until": now + 60, "reason": "test", "by": "root", "at": now},
+        )
+        took = await until(lambda: node.status["pin"] is not None)
+        assert took < 2, "the daemon looks for a pin once a second"
 
 
 def hold_up() -> None:
@@ -105,21 +98,18 @@ def test_a_health_state_is_never_published_without_its_place_in_the_history_and_
     assert without == []
 
 
-def test_the_sockets_tell_what_is_now_and_not_what_was_published(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with healthy(tmp_path) as node:
-            await publications(node, 2)
-            pings = "nydus_agent_ping_duration_seconds_count"
-            first = await metric(node, pings)
-            await until(lambda: time.time() - node.status["mirror"]["ping_at"] > 0.3)
-            assert await metric(node, pings) > first
-            status = json.loads((await node.get_local("/status"))[1])
-            assert status["at"] > node.status["at"]
-            assert status.keys() == node.status.keys()
-            told, drawn = await node.get_local("/metrics"), metrics.render(VIEW)
-            assert series(told[1]) == series(drawn)
-
-    on_time(work)
+async def test_the_sockets_tell_what_is_now_and_not_what_was_published(tmp_path: Path) -> None:
+    async with healthy(tmp_path) as node:
+        await publications(node, 2)
+        pings = "nydus_agent_ping_duration_seconds_count"
+        first = await metric(node, pings)
+        await until(lambda: time.time() - node.status["mirror"]["ping_at"] > 0.3)
+        assert await metric(node, pings) > first
+        status = json.loads((await node.get_local("/status"))[1])
+        assert status["at"] > node.status["at"]
+        assert status.keys() == node.status.keys()
+        told, drawn = await node.get_local("/metrics"), metrics.render(VIEW)
+        assert series(told[1]) == series(drawn)
 
 
 def series(exposition: str) -> set[str]:

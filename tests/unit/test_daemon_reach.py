@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.config.model import RegistriesConfig, RegistryHost, Scheme
-from tests.fakes.event_loop import on_time, until
+from tests.fakes.event_loop import until
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
 from tests.unit.daemon_node import Node, fresh, running
@@ -34,61 +34,52 @@ def behind_a_node_port(node: Node) -> None:
     node.fakes.tables.held.clear()
 
 
-def test_a_users_socket_beside_a_node_port_hides_no_data_path_that_fails(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with SmallMirror() as mirror:
-            node = Node(fresh(tmp_path), mirror)
-            behind_a_node_port(node)
-            async with running(node):
-                await until(lambda: node.is_("healthy", "mirror")() and len(mirror.targets) > 3)
-                node.fakes.tables.held[mirror.proxy_port] = 1000
-                mirror.proxy_way = Way.ERROR
-                await until(node.is_("down", "origin"), 10)
-
-    on_time(work)
+async def test_a_users_socket_beside_a_node_port_hides_no_data_path_that_fails(tmp_path: Path) -> None:
+    async with SmallMirror() as mirror:
+        node = Node(fresh(tmp_path), mirror)
+        behind_a_node_port(node)
+        async with running(node):
+            await until(lambda: node.is_("healthy", "mirror")() and len(mirror.targets) > 3)
+            node.fakes.tables.held[mirror.proxy_port] = 1000
+            mirror.proxy_way = Way.ERROR
+            await until(node.is_("down", "origin"), 10)
 
 
-def test_a_mirror_elsewhere_that_answers_errors_for_an_https_registry_does_not_return_for_its_pings(
+async def test_a_mirror_elsewhere_that_answers_errors_for_an_https_registry_does_not_return_for_its_pings(
     tmp_path: Path,
 ) -> None:
-    async def work() -> None:
-        async with SmallMirror() as mirror, SmallRegistry() as registry:
-            node = Node(fresh(tmp_path), mirror)
-            known = (RegistryHost(host=registry.origin.name, scheme=Scheme.HTTPS),)
-            node.config = replace(node.config, registries=RegistriesConfig(hosts=known))
-            node.fakes.tables.held.clear()  # the mirror is elsewhere, and has another loopback
-            mirror.cannot_reach, mirror.forwards = f":{node.config.endpoint.port}/", True
-            async with running(node):
-                await until(node.is_("healthy", "mirror"))
-                await until(lambda: node.status["mirror"]["canary_ok"] is True)
-                mirror.all_fail(Way.RESET)
-                await until(node.is_("down", "origin"))
-                mirror.all_fail(Way.WELL)
-                mirror.proxy_way = Way.ERROR
-                await stays(node.is_("down", "origin"), 90)
-                mirror.proxy_way = Way.WELL
-                await until(node.is_("healthy", "mirror"), 60)
-
-    on_time(work)
+    async with SmallMirror() as mirror, SmallRegistry() as registry:
+        node = Node(fresh(tmp_path), mirror)
+        known = (RegistryHost(host=registry.origin.name, scheme=Scheme.HTTPS),)
+        node.config = replace(node.config, registries=RegistriesConfig(hosts=known))
+        node.fakes.tables.held.clear()  # the mirror is elsewhere, and has another loopback
+        mirror.cannot_reach, mirror.forwards = f":{node.config.endpoint.port}/", True
+        async with running(node):
+            await until(node.is_("healthy", "mirror"))
+            await until(lambda: node.status["mirror"]["canary_ok"] is True)
+            mirror.all_fail(Way.RESET)
+            await until(node.is_("down", "origin"))
+            mirror.all_fail(Way.WELL)
+            mirror.proxy_way = Way.ERROR
+            await stays(node.is_("down", "origin"), 90)
+            mirror.proxy_way = Way.WELL
+            await until(node.is_("healthy", "mirror"), 60)
 
 
-def test_a_registry_that_vouched_once_and_is_dead_holds_no_well_mirror_back_for_longer_than_a_minute(
+async def test_a_registry_that_vouched_once_and_is_dead_holds_no_well_mirror_back_for_longer_than_a_minute(
     tmp_path: Path,
 ) -> None:
-    async def work() -> None:
-        async with SmallMirror() as mirror, SmallRegistry() as vouching, SmallRegistry() as other:
-            node = Node(fresh(tmp_path), mirror)
-            known = tuple(RegistryHost(host=one.origin.name, scheme=Scheme.HTTP) for one in (vouching, other))
-            node.config = replace(node.config, registries=RegistriesConfig(hosts=known))
-            node.fakes.tables.held.clear()  # the mirror is elsewhere, and has another loopback
-            mirror.cannot_reach, mirror.forwards, other.mark = f":{node.config.endpoint.port}/", True, b""
-            async with running(node):
-                await until(node.is_("healthy", "mirror"))
-                await until(lambda: node.status["mirror"]["canary_ok"] is True)
-                mirror.all_fail(Way.RESET)
-                vouching.close()
-                await until(node.is_("down", "origin"))
-                mirror.all_fail(Way.WELL)
-                assert await until(node.is_("healthy", "mirror"), 200) < 60
-
-    on_time(work)
+    async with SmallMirror() as mirror, SmallRegistry() as vouching, SmallRegistry() as other:
+        node = Node(fresh(tmp_path), mirror)
+        known = tuple(RegistryHost(host=one.origin.name, scheme=Scheme.HTTP) for one in (vouching, other))
+        node.config = replace(node.config, registries=RegistriesConfig(hosts=known))
+        node.fakes.tables.held.clear()  # the mirror is elsewhere, and has another loopback
+        mirror.cannot_reach, mirror.forwards, other.mark = f":{node.config.endpoint.port}/", True, b""
+        async with running(node):
+            await until(node.is_("healthy", "mirror"))
+            await until(lambda: node.status["mirror"]["canary_ok"] is True)
+            mirror.all_fail(Way.RESET)
+            vouching.close()
+            await until(node.is_("down", "origin"))
+            mirror.all_fail(Way.WELL)
+            assert await until(node.is_("healthy", "mirror"), 200) < 60

@@ -15,7 +15,7 @@ from agent.daemon.symptoms import CounterSymptoms, JournalSymptoms, Tally, growt
 from agent.daemon.tasks import task_group
 from agent.health.evidence import Symptom, SymptomKind, SymptomsUnknown
 from tests.fakes.daemon import FakeJournal
-from tests.fakes.event_loop import daemons_tasks, on_time, until
+from tests.fakes.event_loop import daemons_tasks, until
 
 REFUSED = 'Read from backend failed: Registry(Request(ErrorWithMsg(""))), retry count 3'
 FALLBACK = "Request proxy server failed, fallback to original server"
@@ -64,102 +64,81 @@ async def following() -> AsyncIterator[Followed]:
     made.journal.close()
 
 
-def test_a_symptom_is_told_at_once_with_the_time_of_its_line() -> None:
-    async def work() -> None:
-        async with following() as made:
-            await until(lambda: made.unknown == [""])
-            at = time.monotonic()
-            made.journal.write(REFUSED, at=at)
-            await until(lambda: bool(made.kinds))
-            assert time.monotonic() - at < 0.1
-            assert made.told[-1] == Symptom(
-                SymptomKind.STATUS, "nydusd: a read was answered with an error status", at
-            )
-
-    on_time(work)
+async def test_a_symptom_is_told_at_once_with_the_time_of_its_line() -> None:
+    async with following() as made:
+        await until(lambda: made.unknown == [""])
+        at = time.monotonic()
+        made.journal.write(REFUSED, at=at)
+        await until(lambda: bool(made.kinds))
+        assert time.monotonic() - at < 0.1
+        assert made.told[-1] == Symptom(
+            SymptomKind.STATUS, "nydusd: a read was answered with an error status", at
+        )
 
 
-def test_while_fenced_reads_fall_back_and_that_is_no_symptom() -> None:
-    async def work() -> None:
-        async with following() as made:
-            made.fenced = True
+async def test_while_fenced_reads_fall_back_and_that_is_no_symptom() -> None:
+    async with following() as made:
+        made.fenced = True
+        made.journal.write(FALLBACK)
+        made.journal.write(REFUSED)
+        await until(lambda: bool(made.kinds))
+        assert made.failed_behind == 1
+        made.fenced = False
+        made.journal.write(FALLBACK)
+        await until(lambda: len(made.kinds) == 2)
+        assert made.kinds == [SymptomKind.STATUS, SymptomKind.FALLBACK]
+
+
+async def test_reads_that_go_around_are_many_where_nothing_may_be_fenced_and_few_are_told() -> None:
+    async with following() as made:
+        for _ in range(50):
             made.journal.write(FALLBACK)
             made.journal.write(REFUSED)
-            await until(lambda: bool(made.kinds))
-            assert made.failed_behind == 1
-            made.fenced = False
-            made.journal.write(FALLBACK)
-            await until(lambda: len(made.kinds) == 2)
-            assert made.kinds == [SymptomKind.STATUS, SymptomKind.FALLBACK]
-
-    on_time(work)
+        await until(lambda: len(made.kinds) >= 53)
+        await asyncio.sleep(0.05)
+        assert made.kinds.count(SymptomKind.FALLBACK) == 3
+        assert made.kinds.count(SymptomKind.STATUS) == 50
 
 
-def test_reads_that_go_around_are_many_where_nothing_may_be_fenced_and_few_are_told() -> None:
-    async def work() -> None:
-        async with following() as made:
-            for _ in range(50):
-                made.journal.write(FALLBACK)
-                made.journal.write(REFUSED)
-            await until(lambda: len(made.kinds) >= 53)
-            await asyncio.sleep(0.05)
-            assert made.kinds.count(SymptomKind.FALLBACK) == 3
-            assert made.kinds.count(SymptomKind.STATUS) == 50
-
-    on_time(work)
+async def test_dropped_lines_mean_unknown_for_a_while() -> None:
+    async with following() as made:
+        made.journal.write("", dropped=41)
+        await until(lambda: made.unknown == ["", "the journal dropped 41 lines of nydusd's"])
+        made.symptoms.check()
+        assert made.unknown[-1] != ""
+        made.symptoms._unknown_until = 0.0  # the while has passed
+        made.symptoms.check()
+        assert made.unknown[-1] == ""
 
 
-def test_dropped_lines_mean_unknown_for_a_while() -> None:
-    async def work() -> None:
-        async with following() as made:
-            made.journal.write("", dropped=41)
-            await until(lambda: made.unknown == ["", "the journal dropped 41 lines of nydusd's"])
-            made.symptoms.check()
-            assert made.unknown[-1] != ""
-            made.symptoms._unknown_until = 0.0  # the while has passed
-            made.symptoms.check()
-            assert made.unknown[-1] == ""
-
-    on_time(work)
+async def test_a_reader_that_ends_means_unknown_until_it_is_begun_anew() -> None:
+    async with following() as made:
+        made.journal.end()
+        await until(lambda: made.unknown[-1] == "journalctl has ended")
+        await until(lambda: made.journal.starts == 2)
+        await until(lambda: made.unknown[-1] == "")
+        made.journal.write(REFUSED)
+        await until(lambda: bool(made.kinds))
 
 
-def test_a_reader_that_ends_means_unknown_until_it_is_begun_anew() -> None:
-    async def work() -> None:
-        async with following() as made:
-            made.journal.end()
-            await until(lambda: made.unknown[-1] == "journalctl has ended")
-            await until(lambda: made.journal.starts == 2)
-            await until(lambda: made.unknown[-1] == "")
-            made.journal.write(REFUSED)
-            await until(lambda: bool(made.kinds))
-
-    on_time(work)
+async def test_a_journal_that_cannot_be_followed_is_tried_again_and_again() -> None:
+    made = Followed()
+    made.journal.refuses = "no journal is kept"
+    async with running(made):
+        await until(lambda: made.journal.starts == 2)
+    assert made.unknown == ["no journal is kept"]
 
 
-def test_a_journal_that_cannot_be_followed_is_tried_again_and_again() -> None:
-    async def work() -> None:
-        made = Followed()
-        made.journal.refuses = "no journal is kept"
-        async with running(made):
-            await until(lambda: made.journal.starts == 2)
-        assert made.unknown == ["no journal is kept"]
-
-    on_time(work)
-
-
-def test_another_session_goes_on_with_the_same_reader() -> None:
-    async def work() -> None:
-        made = Followed()
-        async with running(made):
-            made.symptoms.check()
-        async with running(made, made.follower()):
-            assert made.journal.starts == 1
-            assert made.unknown == ["", ""]  # the new session's machine does not know yet
-            made.journal.write(REFUSED)
-            await until(lambda: bool(made.kinds))
-        made.journal.close()
-
-    on_time(work)
+async def test_another_session_goes_on_with_the_same_reader() -> None:
+    made = Followed()
+    async with running(made):
+        made.symptoms.check()
+    async with running(made, made.follower()):
+        assert made.journal.starts == 1
+        assert made.unknown == ["", ""]  # the new session's machine does not know yet
+        made.journal.write(REFUSED)
+        await until(lambda: bool(made.kinds))
+    made.journal.close()
 
 
 PAGE = b"""\
@@ -189,38 +168,35 @@ class TestCounters:
         assert growth({"a": 5.0, "b": 5.0, "c": 0.0}, {"a": 7.0, "b": 2.0, "c": 0.0}) == {"a": 2.0, "b": 2.0}
         assert growth({"a": 5.0}, {"a": 0.0}) == {}
 
-    def test_growth_is_a_symptom_and_what_the_fence_did_is_not(self) -> None:
-        async def work() -> None:
-            state = {"page": PAGE, "status": b"200 OK", "counts": b"yes"}
+    async def test_growth_is_a_symptom_and_what_the_fence_did_is_not(self) -> None:
+        state = {"page": PAGE, "status": b"200 OK", "counts": b"yes"}
 
-            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                await reader.readuntil(b"\r\n\r\n")
-                writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (
-                    state["status"], len(state["page"]), state["page"]))  # fmt: skip
-                writer.close()
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (
+                state["status"], len(state["page"]), state["page"]))  # fmt: skip
+            writer.close()
 
-            async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-                url = parse_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics")
-                told: list[Symptom] = []
-                counters = CounterSymptoms(url, told.append, lambda: bool(state["counts"]), lambda: False)
-                await counters.check()
-                await counters.check()
-                assert told == []
-                state["page"] = PAGE.replace(b"failure_total 3", b"failure_total 4")
-                await counters.check()
-                assert [event.kind for event in told] == [SymptomKind.COUNTER]
-                assert told[0].detail == "the mirror counts proxy_request_failure_total +1"
-                state |= {"page": PAGE.replace(b"failure_total 3", b"failure_total 9"), "counts": b""}
-                await counters.check()
-                state |= {"status": b"404 Not Found", "counts": b"yes", "page": b"gone"}
-                await counters.check()
-                state |= {"status": b"200 OK", "page": PAGE.replace(b"failure_total 3", b"failure_total 9")}
-                await counters.check()
-                assert len(told) == 1
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            url = parse_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics")
+            told: list[Symptom] = []
+            counters = CounterSymptoms(url, told.append, lambda: bool(state["counts"]), lambda: False)
+            await counters.check()
+            await counters.check()
+            assert told == []
+            state["page"] = PAGE.replace(b"failure_total 3", b"failure_total 4")
+            await counters.check()
+            assert [event.kind for event in told] == [SymptomKind.COUNTER]
+            assert told[0].detail == "the mirror counts proxy_request_failure_total +1"
+            state |= {"page": PAGE.replace(b"failure_total 3", b"failure_total 9"), "counts": b""}
+            await counters.check()
+            state |= {"status": b"404 Not Found", "counts": b"yes", "page": b"gone"}
+            await counters.check()
+            state |= {"status": b"200 OK", "page": PAGE.replace(b"failure_total 3", b"failure_total 9")}
             await counters.check()
             assert len(told) == 1
-
-        on_time(work)
+        await counters.check()
+        assert len(told) == 1
 
     @pytest.mark.parametrize(
         ("metrics", "proxy", "is_near"),

@@ -11,7 +11,7 @@ import os
 import pytest
 
 from agent.daemon.tasks import TICK_S, Ticker, readable, task_group
-from tests.fakes.event_loop import daemons_tasks, go, on_time
+from tests.fakes.event_loop import daemons_tasks, go
 
 
 async def sleeps(ended: list[str]) -> None:
@@ -115,58 +115,47 @@ async def _times(interval_s: float, seconds: float, sooner: tuple[float, ...] = 
     return seen
 
 
-def test_it_ticks_until_it_is_stopped_and_never_with_the_same_gap() -> None:
-    async def work() -> None:
-        seen = await _times(0.2, 5.0)
-        assert seen[0] < 0.02
-        assert min(_gaps(seen)) >= 0.15
-        assert max(_gaps(seen)) <= 0.25
-        assert len({round(gap, 3) for gap in _gaps(seen)}) > 5
-
-    on_time(work)
+async def test_it_ticks_until_it_is_stopped_and_never_with_the_same_gap() -> None:
+    seen = await _times(0.2, 5.0)
+    assert seen[0] < 0.02
+    assert min(_gaps(seen)) >= 0.15
+    assert max(_gaps(seen)) <= 0.25
+    assert len({round(gap, 3) for gap in _gaps(seen)}) > 5
 
 
 def _gaps(seen: list[float]) -> list[float]:
     return [after - before for before, after in itertools.pairwise(seen)]
 
 
-def test_the_next_tick_comes_sooner_and_never_later_for_having_been_hastened() -> None:
-    async def work() -> None:
-        assert (await _times(0.2, 0.1, sooner=(0.15, 0.05, 5.0)))[0] == pytest.approx(0.05, abs=0.01)
-
-    on_time(work)
+async def test_the_next_tick_comes_sooner_and_never_later_for_having_been_hastened() -> None:
+    assert (await _times(0.2, 0.1, sooner=(0.15, 0.05, 5.0)))[0] == pytest.approx(0.05, abs=0.01)
 
 
-def test_whoever_waits_is_woken_by_the_same_tick_and_one_that_gives_up_wakes_nobody_else() -> None:
-    async def work() -> None:
-        ticker = Ticker(0.2)
-        waiting = [asyncio.create_task(ticker.tick()) for _ in range(3)]
-        await asyncio.sleep(0)
-        waiting[0].cancel()
-        await asyncio.sleep(0.01)
-        assert [task.done() for task in waiting] == [True, False, False]
-        ticker.hasten(0)
-        await asyncio.wait(waiting)
-        ticker.stop()
-        assert [task.cancelled() for task in waiting] == [True, False, False]
-
-    on_time(work)
+async def test_whoever_waits_is_woken_by_the_same_tick_and_one_that_gives_up_wakes_nobody_else() -> None:
+    ticker = Ticker(0.2)
+    waiting = [asyncio.create_task(ticker.tick()) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    await asyncio.sleep(0.01)
+    assert [task.done() for task in waiting] == [True, False, False]
+    ticker.hasten(0)
+    await asyncio.wait(waiting)
+    ticker.stop()
+    assert [task.cancelled() for task in waiting] == [True, False, False]
 
 
-def test_a_descriptor_is_waited_for_and_not_watched_any_more_afterwards() -> None:
-    async def work() -> None:
-        read, write = os.pipe2(os.O_NONBLOCK)
-        waits = asyncio.create_task(readable(read))
-        await asyncio.sleep(0.01)
-        assert not waits.done()
-        os.write(write, b"x")
-        await waits
-        assert asyncio.get_running_loop().remove_reader(read) is False
-        given_up = asyncio.create_task(readable(write))
-        await asyncio.sleep(0)
-        given_up.cancel()
-        await asyncio.wait({given_up})
-        os.close(read)
-        os.close(write)
-
-    go(work())
+@pytest.mark.real_time
+async def test_a_descriptor_is_waited_for_and_not_watched_any_more_afterwards() -> None:
+    read, write = os.pipe2(os.O_NONBLOCK)
+    waits = asyncio.create_task(readable(read))
+    await asyncio.sleep(0.01)
+    assert not waits.done()
+    os.write(write, b"x")
+    await waits
+    assert asyncio.get_running_loop().remove_reader(read) is False
+    given_up = asyncio.create_task(readable(write))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.wait({given_up})
+    os.close(read)
+    os.close(write)

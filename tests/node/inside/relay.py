@@ -21,15 +21,9 @@ from typing import Any
 from tests.node.inside.faults import Fault, Switchboard
 
 CHUNK = 256 * 1024
-_HOP_BY_HOP = {
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "upgrade",
-}
+_HOP_BY_HOP = {"connection", "keep-alive", "te", "trailer", "upgrade"} | {
+    "proxy-connection", "proxy-authorization"
+}  # fmt: skip
 _UNVERIFIED = ssl.create_default_context()
 _UNVERIFIED.check_hostname = False
 _UNVERIFIED.verify_mode = ssl.CERT_NONE
@@ -80,13 +74,7 @@ class Log:
     def __init__(self, path: str | None) -> None:
         self._file = open(path, "a") if path else None  # noqa: SIM115 - as long as the server runs
         self._lock = threading.Lock()
-        self.totals: dict[str, int] = {
-            "requests": 0,
-            "bytes": 0,
-            "blob_requests": 0,
-            "blob_bytes": 0,
-            "open": 0,
-        }
+        self.totals = dict.fromkeys(("requests", "bytes", "blob_requests", "blob_bytes", "open"), 0)
 
     def opened(self, change: int) -> None:
         with self._lock:
@@ -291,13 +279,9 @@ class Connection:
         return connection.getresponse()
 
     def _send(
-        self,
-        request: Request,
-        upstream: Upstream,
-        answer: http.client.HTTPResponse,
-        fault: Fault,
+        self, request: Request, upstream: Upstream, answer: http.client.HTTPResponse, fault: Fault,
         sent: list[int],
-    ) -> None:
+    ) -> None:  # fmt: skip
         dropped = _HOP_BY_HOP | {"transfer-encoding"}
         headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in dropped]
         length = answer.length
@@ -331,7 +315,7 @@ class Connection:
             return sent
 
 
-def pump(source: socket.socket, target: socket.socket, fault: Callable[[], Fault] | None = None) -> int:
+def pump(source: socket.socket, target: socket.socket) -> int:
     """Copy bytes until the source ends, then half-close the target. Returns the count."""
     sent = 0
     try:
