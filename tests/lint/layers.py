@@ -14,6 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "agent.node.facts_daemon",
         "agent.node.transfer",
         "agent.outside_json",
+        "agent.documents.codec",
         "agent.paths",
         "agent.ports_change",
         "agent.ports_processes",
