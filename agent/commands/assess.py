@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from agent import paths
 from agent.commands import troubles
 from agent.commands.picture import Agent, Picture
-from agent.commands.published import DaemonStatus, PinStatus, ProofStatus, Unreadable
+from agent.commands.published import ProofStatus, Unreadable
 from agent.console import Tone
+from agent.documents.status import DaemonStatus, PinStatus
 from agent.durations import in_words
 from agent.errors import AgentError, Exit
 

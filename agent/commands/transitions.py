@@ -6,8 +6,8 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from agent.commands.published import Change
 from agent.console import Console, Part, Tone, Toned
+from agent.documents.status import Change
 
 HEADER = ("time", "state", "route", "cause", "why")
 MOST = 100

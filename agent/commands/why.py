@@ -12,8 +12,8 @@ from agent.commands import transitions
 from agent.commands.assess import assess
 from agent.commands.context import Context
 from agent.commands.picture import Agent, Picture, take
-from agent.commands.published import DaemonStatus, PenaltyStatus, SymptomsStatus
 from agent.console import Part, Toned
+from agent.documents.status import DaemonStatus, PenaltyStatus, SymptomsStatus
 from agent.durations import in_words
 from agent.errors import Exit
 
@@ -121,11 +121,11 @@ def _symptoms(picture: Picture, symptoms: SymptomsStatus | None) -> Iterator[tup
     elif symptoms.problem:
         seen = f"unknown: {symptoms.problem}" + (f" ({counts} before)" if counts else "")
     yield "symptoms", seen
-    if symptoms.last_at is not None:
+    last = symptoms.last
+    if last is not None:
         yield (
             "",
-            f"the last {in_words(picture.age(symptoms.last_at))} ago: {symptoms.last_kind}: "
-            f"{symptoms.last_detail}",
+            f"the last {in_words(picture.age(last.at))} ago: {last.kind}: {last.detail}",
         )
 
 

@@ -16,7 +16,6 @@ import binascii
 import dataclasses
 import enum
 import json
-import math
 import types
 import typing
 from collections.abc import Mapping
@@ -247,10 +246,8 @@ def _number(form: type, value: float, key: str, limits: Limits) -> float:
     bound = _WHOLE if form is int else _NUMBER
     least = -bound if limits.least is None else limits.least
     most = bound if limits.most is None else limits.most
-    if isinstance(value, float) and not math.isfinite(value):
-        raise DocumentError(key, "is no finite number")
     if form is int and isinstance(value, float):
         raise DocumentError(key, "is no whole number")
-    if not least <= value <= most:
+    if not least <= value <= most:  # neither is NaN
         raise DocumentError(key, f"is not between {least:g} and {most:g}")
     return value if form is int else float(value)

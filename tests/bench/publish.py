@@ -24,13 +24,14 @@ from agent.daemon.memory import Memory
 from agent.daemon.service import Service
 from agent.daemon.session import Session
 from agent.daemon.settings import Places
-from agent.daemon.view import HistoryEntry, Problems, View, marks, view_of
+from agent.daemon.view import Problems, View, marks, view_of
+from agent.documents.status import Change
 from tests.bench.report import Goal, Row, quick, row
 from tests.bench.report import publish as report
 from tests.fakes.daemon import FakeDaemonPorts
 
 METHOD = "processor time of the daemon's own code on a node of fakes"
-ENTRY = HistoryEntry(
+ENTRY = Change(
     1.0, "healthy", "suspect", "origin", "no ping and no canary was answered in time",
     "4003: silent for 600 ms",
     "mirror", "silent",

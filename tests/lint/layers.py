@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "agent.registry",
     ),
     ("agent.dragonfly", "agent.health", "agent.plan", "agent.ports_containerd", "agent.ports_credentials"),
-    ("agent.ports",),
+    ("agent.documents", "agent.ports"),
     ("agent.ports_bench", "agent.ports_dragonfly", "agent.ports_drill"),
     ("agent.node",),
     ("agent.apply", "agent.daemon", "agent.images", "agent.programs"),
