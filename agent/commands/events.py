@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 
 from agent.commands.context import Context
-from agent.commands.published import Change, DaemonStatus
 from agent.commands.state.headline import assess
 from agent.commands.state.picture import take
 from agent.console import Console, Part, Tone, Toned
+from agent.documents.status import Change, DaemonStatus
 from agent.errors import Exit
 
 HELP = "list when reads changed their way and when the mirror was found well or bad"

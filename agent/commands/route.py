@@ -15,12 +15,14 @@ from agent import API_VERSION, paths, wire
 from agent.apply import documents
 from agent.commands import events
 from agent.commands.context import Context
-from agent.commands.published import DaemonStatus, EffectiveStatus, PinStatus
+from agent.commands.published import EffectiveStatus
 from agent.commands.state.picture import Agent, Picture, take
 from agent.console import Part, Tone, Toned
 from agent.daemon.documents import RELEASED
+from agent.documents.status import DaemonStatus, PinStatus
 from agent.durations import duration_option, in_words
 from agent.errors import AgentError, Exit
+from agent.health.evidence import Route
 from agent.node.moment import present
 from agent.ports import Clock
 
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     if args.action == "auto":
         return _auto(context, clock, args.wait)
     now = clock.now()
-    pin = PinStatus(args.route, now + args.duration, _reason(args.reason), context.asker, now)
+    pin = PinStatus(Route(args.route), now + args.duration, _reason(args.reason), context.asker, now)
     return _pin(context, clock, pin, args)
 
 
@@ -80,7 +82,7 @@ def _show(context: Context, picture: Picture) -> Exit:
     daemon = picture.daemon if isinstance(picture.daemon, DaemonStatus) else None
     known = daemon if picture.agent is Agent.RUNNING else None
     pin = picture.valid_pin
-    route = known.route if known else "unknown"
+    route: str = known.route if known else "unknown"
     since = f", since {in_words(picture.age(known.route_since))}" if known and known.route_since else ""
     why = known.route_reason if known else f"the agent is {picture.agent.words}: nydusd decides read by read"
     tone = {"mirror": Tone.GOOD, "origin": Tone.WARN}.get(route, Tone.WARN)
@@ -140,7 +142,7 @@ def _refuse_without_fence(picture: Picture) -> None:
     """Raises AgentError NNA1004 where nothing would move the reads: a pin must not look as if it held."""
     daemon, applied = picture.daemon, picture.effective
     if picture.agent is Agent.RUNNING and isinstance(daemon, DaemonStatus):
-        mode, why = daemon.mode, daemon.mode_reason
+        mode, why = str(daemon.mode), daemon.mode_reason
     elif isinstance(applied, EffectiveStatus):
         mode, why = applied.switch, "; ".join(applied.reasons)
     else:

@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterator
 
 from agent.commands.context import Context
-from agent.commands.published import DaemonStatus, EffectiveStatus, FenceStatus, MirrorStatus, ProofStatus
+from agent.commands.published import EffectiveStatus, ProofStatus
 from agent.commands.state import why
 from agent.commands.state.headline import Assessment, assess
 from agent.commands.state.picture import Agent, Picture, take
 from agent.console import Part, Tone, Toned, error_body, error_lines
+from agent.documents.status import DaemonStatus, FenceStatus, MirrorStatus
 from agent.durations import in_words
 from agent.errors import Exit
-from agent.plan.drift_form import encode_findings
 
 HELP = "say where reads go and what was proved"
 NEEDS_ROOT = False
@@ -161,13 +161,13 @@ def _body(picture: Picture, found: Assessment) -> dict[str, object]:
         "exit": int(found.exit),
         "agent": {
             "state": picture.agent,
-            "age_s": round(picture.age(daemon.at), 1) if daemon and daemon.at is not None else None,
+            "age_s": round(picture.age(daemon.at), 1) if daemon else None,
         },
         "daemon": picture.daemon,
         "effective": picture.effective,
         "proof": picture.proof,
         "pin": picture.valid_pin,
-        "drift": encode_findings(picture.drift),
+        "drift": picture.drift,
         "unconfirmed": picture.unconfirmed,
         "problems": [error_body(problem) for problem in found.problems],
     }

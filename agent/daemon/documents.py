@@ -10,9 +10,10 @@ import os
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
+from agent.documents.status import PinStatus
 from agent.durations import in_words
 from agent.health.evidence import Mode, Pinned, Route
 from agent.node.facts_daemon import Moment
@@ -107,26 +108,7 @@ def applied(effective: Loose | None) -> Applied:
     return Applied(Mode.UNKNOWN, f"effective.json names the unknown switch {switch!r}", *where)
 
 
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """The operator's pin. `until` and `at` are seconds since the epoch."""
-
-    route: Route
-    until: float = field(compare=False)
-    """When it ends by the wall clock of now: it moves when that clock is stepped, and the pin is still the
-    same.
-    """
-    reason: str
-    by: str
-    at: float = 0.0
-
-    @property
-    def words(self) -> str:
-        """Why and by whom."""
-        return f"{self.reason} (by {self.by or 'root'})" if self.reason else f"by {self.by or 'root'}"
-
-
-def pin(document: Loose | None, moment: Moment) -> Pin | None:
+def pin(document: Loose | None, moment: Moment) -> PinStatus | None:
     """From pin.json; None where there is none, it has ended, or it makes no sense.
 
     It ends at `until` by the wall clock, or when `seconds` have passed since it was made, whichever is first:
@@ -145,18 +127,20 @@ def pin(document: Loose | None, moment: Moment) -> Pin | None:
     left_s = min(until - moment.now, seconds - _passed_s(document, moment))
     if not left_s > 0:
         return None
-    return Pin(
+    return PinStatus(
         Route(str(route)), moment.now + left_s, _text(document.get("reason")), _text(document.get("by")),
-        at or 0.0
+        at or None
     )  # fmt: skip
 
 
-def pinned(held: Pin, now: float) -> Pinned:
+def pinned(held: PinStatus, now: float) -> Pinned:
     """As the health machine is told of it; `now` is monotonic."""
     return Pinned(held.route, held.words, until=now + held.until - time.time())
 
 
-def pin_change(before: Pin | None, after: Pin | None, document: Loose | None, moment: Moment) -> str:
+def pin_change(
+    before: PinStatus | None, after: PinStatus | None, document: Loose | None, moment: Moment
+) -> str:
     """What to log where the pin is another than before: who asked for it, or how it came to its end."""
     if after is not None:
         asked = _number(document.get("seconds")) if document is not None else None

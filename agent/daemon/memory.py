@@ -22,7 +22,7 @@ from pathlib import Path
 
 from agent import API_VERSION
 from agent.daemon.documents import Document, Loose
-from agent.daemon.view import HistoryEntry
+from agent.documents.status import Change
 from agent.health.damping import Flap
 from agent.health.evidence import Route, SymptomKind
 from agent.health.owner import Owner
@@ -278,9 +278,7 @@ def adopted(state: State, left_s: float, now: float) -> State:
     return replace(state, fence=fence, origin=True if bad else state.origin)
 
 
-def recall(
-    status: str, now: float, health_state: HealthState = HealthState.UNKNOWN
-) -> tuple[HistoryEntry, ...]:
+def recall(status: str, now: float, health_state: HealthState = HealthState.UNKNOWN) -> tuple[Change, ...]:
     """The entries of a former run, oldest first, and one for this start; none where there was no such run.
     `health_state`: what is still known of the mirror.
     """
@@ -298,13 +296,13 @@ def recall(
     again = last.reason in (_STARTED, _WENT_ON)
     if again:  # and nothing has happened since: a crash loop must not fill the history
         entries = entries[:-1]
-    before = last.before if again else last.after
+    before = last.from_ if again else last.to
     why = _STARTED if health_state is HealthState.UNKNOWN else _WENT_ON
     # Where reads go did not change by it.
-    return (*entries, HistoryEntry(now, before, health_state.value, last.route, why, "", last.route))
+    return (*entries, Change(now, before, health_state.value, last.route, why, "", last.route))
 
 
-def _entries(listed: list[object]) -> Iterator[HistoryEntry]:
+def _entries(listed: list[object]) -> Iterator[Change]:
     for item in listed:
         at = item.get("at") if isinstance(item, dict) else None
         if (
@@ -313,7 +311,7 @@ def _entries(listed: list[object]) -> Iterator[HistoryEntry]:
             and isinstance(at, (int, float))
             and 0 < at < _LATEST
         ):
-            yield HistoryEntry(
+            yield Change(
                 float(at), _text(item, "from"), _text(item, "to"), _text(item, "route"), _text(item,
                     "reason"),
                 _text(item, "evidence"), _text(item, "route_from"), _text(item, "cause"),

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from agent import __version__
 from agent.daemon.counts import BOUNDS_S, COUNTERS
 from agent.daemon.view import Distribution, View
+from agent.documents.status import PenaltyStatus, SymptomsStatus
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.state import HealthState
@@ -51,8 +52,8 @@ def _health_state(view: View) -> Iterator[str]:
     yield from _state("mirror_health_state", "What is thought of the mirror.", HealthState, view.health_state)
     since = view.health_since
     yield from _gauge("mirror_health_since_timestamp_seconds", "When the health state changed last.", since)
-    yield from _state("mirror_owner", "Who listens on the mirror's port.", Owner, view.owner)
-    penalty = view.penalty
+    yield from _state("mirror_owner", "Who listens on the mirror's port.", Owner, view.mirror.owner)
+    penalty = view.penalty or PenaltyStatus()
     yield from _gauge(
         "flap_penalty", "What the mirror's outages of late add up to; it halves in minutes.", penalty.value
     )
@@ -70,7 +71,7 @@ def _route(view: View) -> Iterator[str]:
     spent = dict(view.route_seconds)
     seconds = [({"route": route.value}, spent.get(route, 0.0)) for route in Route]
     yield from _family("route_seconds_total", "counter", "For how long reads went each way.", seconds)
-    back = _NAN if view.back.seconds is None else view.back.seconds
+    back = _NAN if view.return_ is None or view.return_.seconds is None else view.return_.seconds
     yield from _gauge(
         "return_seconds", "The earliest time until reads go to the mirror (NaN: nobody can tell).", back
     )
@@ -93,9 +94,17 @@ def _fence(view: View) -> Iterator[str]:
     for name, text, value in (
         ("fence_raised_total", "How often the fence was raised.", fence.raised),
         ("fence_renewed_total", "How often the fence's lease was renewed.", fence.renewed),
-        ("fence_refused_connects_total", "Connections to the mirror that the fence refused.", fence.refused),
-        ("fence_destroyed_connections_total", "Connections of nydusd that were ended.", fence.destroyed),
-    ):
+        (
+            "fence_refused_connects_total",
+            "Connections to the mirror that the fence refused.",
+            fence.refused_connects,
+        ),
+        (
+            "fence_destroyed_connections_total",
+            "Connections of nydusd that were ended.",
+            fence.destroyed_connections,
+        ),
+    ):  # fmt: skip
         yield from _family(name, "counter", text, [({}, value)])
     sockets = view.containerd
     ended = [
@@ -109,24 +118,26 @@ def _fence(view: View) -> Iterator[str]:
 
 
 def _probes(view: View) -> Iterator[str]:
-    for name, probed, times, window_s in (
-        ("ping", view.ping, view.ping_times, view.window_s),
-        ("canary", view.canary, view.canary_times, view.canary_window_s),
-    ):
-        yield from _gauge(f"{name}_ok", f"Whether the last {name} succeeded.", _truth(probed.ok))
-        yield from _gauge(
-            f"{name}_timestamp_seconds", f"When the last {name} ended (0: none yet).", probed.at or 0
-        )
-        last_s = (probed.ms or 0.0) / 1000
+    mirror = view.mirror
+    for name, ok, at, took_ms, window_ms, times in (
+        ("ping", mirror.ping_ok, mirror.ping_at, mirror.ping_ms, view.window_ms, view.ping_times),
+        ("canary", mirror.canary_ok, mirror.canary_at, mirror.canary_ms, view.canary_window_ms,
+         view.canary_times),
+    ):  # fmt: skip
+        yield from _gauge(f"{name}_ok", f"Whether the last {name} succeeded.", _truth(ok))
+        yield from _gauge(f"{name}_timestamp_seconds", f"When the last {name} ended (0: none yet).", at or 0)
+        last_s = (took_ms or 0.0) / 1000
         yield from _gauge(f"{name}_latency_seconds", f"How long the last good {name} took.", last_s)
-        yield from _gauge(f"{name}_window_seconds", f"How long a {name} may take (it adapts).", window_s)
+        yield from _gauge(f"{name}_window_seconds", f"How long a {name} may take (it adapts).",
+                          (window_ms or 0) / 1000)  # fmt: skip
         yield from _histogram(f"{name}_duration_seconds", f"How long good answers to a {name} took.", times)
 
 
 def _symptoms(view: View) -> Iterator[str]:
     watched = "Whether what real reads meet is seen (0: unknown, not quiet)."
-    yield from _gauge("symptoms_watched", watched, int(view.symptoms.watching))
-    kinds = [({"kind": kind}, count) for kind, count in view.symptoms.counts]
+    symptoms = view.symptoms or SymptomsStatus()
+    yield from _gauge("symptoms_watched", watched, int(symptoms.watching))
+    kinds = [({"kind": kind}, count) for kind, count in symptoms.counts.items()]
     yield from _family("symptoms_total", "counter", "Symptoms of real reads, by kind.", kinds)
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
 from agent.daemon.counts import LATE, OK, Counts, Times
 from agent.daemon.lease import FenceCounters
 from agent.daemon.messages import Message
-from agent.daemon.view import Condition, HistoryEntry, Probed, Symptoms, SymptomSeen
+from agent.documents.status import Change, ConditionStatus, SymptomSeen, SymptomsStatus
 from agent.health.evidence import (
     CanaryFailed,
     CanaryOk,
@@ -99,9 +99,9 @@ class SymptomsSeen:
         last = self._refused
         return last.detail if last is not None and now - last.at < _QUIET_S else ""
 
-    def view(self) -> Symptoms:
+    def view(self) -> SymptomsStatus:
         """As it is published."""
-        return Symptoms(self._watching, self.problem, tuple(self._counts.items()), self._last)
+        return SymptomsStatus(self._watching, self.problem, dict(self._counts), self._last)
 
 
 class Record:
@@ -112,14 +112,14 @@ class Record:
         self.started_at = time.time()
         self.health_since = self.started_at
         self.route_since = self.started_at
-        self.history: deque[HistoryEntry] = deque(maxlen=_HISTORY)
+        self.history: deque[Change] = deque(maxlen=_HISTORY)
         self.counts = Counts()
         self.ping_times = Times()
         self.canary_times = Times()
         self.routes = RouteClock(time.monotonic())
         self.fence = FenceCounters()
         self.symptoms = SymptomsSeen()
-        self._conditions: dict[str, Condition] = {}
+        self._conditions: dict[str, ConditionStatus] = {}
         self._drift: tuple[str, ...] = ()
 
     def transition(self, change: Transition) -> None:
@@ -132,7 +132,7 @@ class Record:
         if change.route_before is not change.route:
             self.route_since = now
             self.counts.add("route_changes_total", change.route, change.cause)
-        self.history.append(HistoryEntry(
+        self.history.append(Change(
             now, change.before, change.after, change.route, change.reason, change.evidence,
             change.route_before,
             change.cause,
@@ -173,11 +173,9 @@ class Record:
             text = f"Drift is over: {what}"
             self.log.info(text, message_id=Message.DRIFT, condition="Drift")
         for reason in (*(f"drift: {one.what}" for one in came), *(f"drift is over: {what}" for what in gone)):
-            self.history.append(
-                HistoryEntry(now, health_state, health_state, route, reason, "", route, "drift")
-            )
+            self.history.append(Change(now, health_state, health_state, route, reason, "", route, "drift"))
 
-    def conditions(self, found: Iterable[Condition]) -> tuple[Condition, ...]:
+    def conditions(self, found: Iterable[ConditionStatus]) -> tuple[ConditionStatus, ...]:
         """The conditions with the time since when each holds or does not; changes are logged."""
         now = time.time()
         for condition in found:
@@ -192,7 +190,7 @@ class Record:
                 self._conditions[condition.type] = replace(condition, since=before.since)
         return tuple(self._conditions.values())
 
-    def _tell(self, condition: Condition) -> None:
+    def _tell(self, condition: ConditionStatus) -> None:
         if condition.holds:
             text = f"{condition.type}: {condition.message}"
             self.log.warning(
@@ -201,6 +199,16 @@ class Record:
         else:
             text = f"{condition.type} is over"
             self.log.info(text, message_id=Message.CONDITION, condition=condition.type)
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The last result of one kind of probe; `at` since the epoch."""
+
+    ok: bool | None = None
+    at: float | None = None
+    ms: float | None = None
+    detail: str = ""
 
 
 class ProbeResults:

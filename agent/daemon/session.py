@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.daemon.canaries import Canaries
-from agent.daemon.documents import Applied, Document, Pin, applied, pin, pin_change, pinned, proof_of
+from agent.daemon.documents import Applied, Document, applied, pin, pin_change, pinned, proof_of
 from agent.daemon.lease import FenceLease
 from agent.daemon.listener import MirrorListener
 from agent.daemon.memory import Memory, Reach, adopted
@@ -27,6 +27,7 @@ from agent.daemon.record import ProbeResults, Record
 from agent.daemon.settings import Settings
 from agent.daemon.symptoms import CounterSymptoms, JournalSymptoms, near
 from agent.daemon.tasks import TICK_S, Ticker, readable
+from agent.documents.status import PinStatus
 from agent.errors import FenceError
 from agent.health.evidence import (
     Adopted,
@@ -97,7 +98,7 @@ class Session:
         self.record: Record = service.record
         self.results: ProbeResults = ProbeResults(service.record)
         self.owner_detail: str = ""
-        self.pin: Pin | None = None
+        self.pin: PinStatus | None = None
         self.proof: Document = Document(places.proof, places.owner)
         self._effective = Document(places.effective, places.owner)
         self._pins = Document(places.pin, places.owner)

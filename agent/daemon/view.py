@@ -7,19 +7,28 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.daemon.documents import LastProof, Pin, proof_of
-from agent.daemon.origins import OriginStatus
+from agent.daemon.documents import LastProof, proof_of
+from agent.documents.status import (
+    ConditionStatus,
+    ContainerdStatus,
+    DaemonStatus,
+    FenceStatus,
+    MirrorStatus,
+    PenaltyStatus,
+    PublishedOrigin,
+    Return,
+    Truth,
+)
 from agent.health import damping, patience
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.prospect import Prospect, prospect
+from agent.health.prospect import prospect
 from agent.health.route import route, route_reason
 from agent.health.state import HealthState, State
-from agent.plan.drift import Finding
 
 if TYPE_CHECKING:
     from agent.daemon.drift import Drift
@@ -39,79 +48,6 @@ class Problems:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """A problem that holds or does not; the type names the problem, so "True" is bad."""
-
-    type: str
-    holds: bool
-    reason: str = ""
-    message: str = ""
-    since: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
-    """One transition of the health state or the route."""
-
-    at: float
-    before: str
-    after: str
-    route: str
-    reason: str
-    evidence: str
-    route_from: str = ""
-    cause: str = ""
-    """One word of agent.health.state.Cause; "" = not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """The last result of one kind of probe."""
-
-    ok: bool | None = None
-    at: float | None = None
-    ms: float | None = None
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FenceView:
-    """The fence."""
-
-    active: bool = False
-    address: str = ""
-    port: int = 0
-    lease_left_ms: int = 0
-    refused: int = 0
-    raised: int = 0
-    renewed: int = 0
-    destroyed: int = 0
-    self_test: str = "not-run"
-    self_test_reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerdConnections:
-    """What became of containerd's connections to the fenced mirror: destroyed because they waited for an
-    answer, or because nothing came any more (sums since the start), and left (as last seen; 0 while nothing
-    is fenced)."""
-
-    released_waiting: int = 0
-    released_stalled: int = 0
-    spared: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Penalty:
-    """Flap damping: the penalty now, whether it holds the mirror back, and below which value it no longer
-    does."""
-
-    value: float = 0.0
-    held: bool = False
-    reuse: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Distribution:
     """How many took at most each of agent.daemon.counts.BOUNDS_S (the last: any time), and their sum."""
 
@@ -119,71 +55,19 @@ class Distribution:
     sum_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class SymptomSeen:
-    """One symptom of real reads."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View(DaemonStatus):
+    """What is published as a document, and what only the metrics and readiness tell."""
 
-    kind: str
-    detail: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Symptoms:
-    """What real reads have told. `watching`: they are seen now; where not, `problem` says why, and nothing is
-    known of them (which is not the same as nothing being wrong).
-    """
-
-    watching: bool = False
-    problem: str = ""
-    counts: tuple[tuple[str, int], ...] = ()
-    last: SymptomSeen | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Everything that is published."""
-
-    pid: int
-    at: float
-    started_at: float
-    mode: Mode
-    mode_reason: str
-    health_state: HealthState
-    health_since: float
-    health_reason: str
-    route: Route
-    route_since: float
-    route_reason: str
-    fence: FenceView
-    mirror_url: str
-    ping: Probed
-    canary: Probed
     ping_times: Distribution
     canary_times: Distribution
-    owner: Owner
-    owner_detail: str
-    origins: tuple[OriginStatus, ...] = ()  # `at` since the epoch
     origin: bool | None = None
-    pin: Pin | None = None
+    """Whether an origin answers."""
     proof: LastProof = field(default_factory=LastProof)
-    conditions: tuple[Condition, ...] = ()
-    history: tuple[HistoryEntry, ...] = ()
     counts: tuple[tuple[str, tuple[str, ...], int], ...] = ()
     """(counter, labels' values, count), see agent.daemon.counts."""
     route_seconds: tuple[tuple[Route, float], ...] = ()
     """For how long reads went each way since the daemon's start."""
-    health_cause: str = ""
-    health_evidence: str = ""
-    window_s: float = 0.0
-    """How long a round of pings, and a canary, may take now: the windows adapt to the mirror's honest
-    latency."""
-    canary_window_s: float = 0.0
-    penalty: Penalty = field(default_factory=Penalty)
-    back: Prospect = field(default_factory=Prospect)
-    symptoms: Symptoms = field(default_factory=Symptoms)
-    containerd: ContainerdConnections = field(default_factory=ContainerdConnections)
-    drift: tuple[Finding, ...] = ()
 
 
 def quiet(state: State) -> bool:
@@ -209,6 +93,7 @@ def view_of(session: Session, drift: Drift, problems: Problems) -> View:
     """The picture now. Conditions that changed are logged by the way."""
     state, record, now, mono = session.state, session.record, time.time(), time.monotonic()
     policy, where = session.policy, route(state)
+    back = prospect(state, mono, policy)
     proof = proof_of(session.proof.load())
     record.drift(drift.findings, state.health_state, where)
     held = conditions(
@@ -223,43 +108,51 @@ def view_of(session: Session, drift: Drift, problems: Problems) -> View:
         health_cause=state.cause, health_evidence=state.evidence,
         route=where, route_since=record.route_since, route_reason=route_reason(state),
         fence=_fence(session.lease, mono, active=state.fence is not None),
-        mirror_url=session.settings.mirror_url, ping=session.results.ping, canary=session.results.canary,
+        mirror=_mirror(session),
         ping_times=record.ping_times.view(), canary_times=record.canary_times.view(),
-        owner=state.owner, owner_detail=session.owner_detail,
         origins=tuple(
-            replace(seen, at=None if seen.at is None else now - mono + seen.at)
-            for seen in session.origins.seen.values()
+            PublishedOrigin(one.host, one.ok, None if one.at is None else now - mono + one.at, one.detail)
+            for one in session.origins.seen.values()
         ),
         origin=state.origin, pin=session.pin, proof=proof, conditions=record.conditions(held),
         history=tuple(record.history), counts=record.counts.items(), route_seconds=record.routes.tick(where,
             mono),
-        window_s=patience.ping_window_s(state, policy), canary_window_s=patience.canary_window_s(state,
-            policy),
-        penalty=_penalty(state, mono, policy), back=prospect(state, mono, policy),
+        window_ms=round(patience.ping_window_s(state, policy) * 1000),
+        canary_window_ms=round(patience.canary_window_s(state, policy) * 1000),
+        penalty=_penalty(state, mono, policy), return_=Return(back.waits_for, back.seconds),
         symptoms=record.symptoms.view(),
         containerd=_containerd(session.lease), drift=drift.findings,
     )  # fmt: skip
 
 
-def _fence(lease: FenceLease, mono: float, *, active: bool) -> FenceView:
+def _mirror(session: Session) -> MirrorStatus:
+    ping, canary = session.results.ping, session.results.canary
+    return MirrorStatus(
+        session.settings.mirror_url, ping.ok, ping.at, ping.ms, ping.detail,
+        canary.ok, canary.at, canary.ms, canary.detail, session.state.owner, session.owner_detail,
+    )  # fmt: skip
+
+
+def _fence(lease: FenceLease, mono: float, *, active: bool) -> FenceStatus:
     counters = lease.counters
-    return FenceView(
+    return FenceStatus(
         active=active, address=lease.address, port=lease.port,
         lease_left_ms=max(0, round((lease.until - mono) * 1000)) if lease.until else 0,
-        refused=counters.refused, raised=counters.raised, renewed=counters.renewed,
-        destroyed=counters.destroyed,
+        refused_connects=counters.refused, raised=counters.raised, renewed=counters.renewed,
+        destroyed_connections=counters.destroyed,
         self_test=lease.self_test, self_test_reason=lease.self_test_reason,
     )  # fmt: skip
 
 
-def _containerd(lease: FenceLease) -> ContainerdConnections:
+def _containerd(lease: FenceLease) -> ContainerdStatus:
     counters = lease.counters
-    return ContainerdConnections(counters.released_waiting, counters.released_stalled, counters.spared)
+    return ContainerdStatus(counters.released_waiting, counters.released_stalled, counters.spared)
 
 
-def _penalty(state: State, mono: float, policy: Policy) -> Penalty:
+def _penalty(state: State, mono: float, policy: Policy) -> PenaltyStatus:
     flap = state.flap
-    return Penalty(damping.decayed(flap, mono, policy), damping.held(flap, mono, policy), policy.flap_reuse)
+    value = round(damping.decayed(flap, mono, policy), 1)
+    return PenaltyStatus(value, damping.held(flap, mono, policy), policy.flap_reuse)
 
 
 def conditions(
@@ -271,7 +164,7 @@ def conditions(
     symptoms: str,
     around: bool,
     refused: str,
-) -> Iterator[Condition]:
+) -> Iterator[ConditionStatus]:
     """The problems that the daemon tells of besides the health state: each always listed, held or not.
     `symptoms`: why they are not seen ("" = they are); `around`: reads go around the mirror, by nydusd's own
     fallback; `refused`: the mirror refuses reads, which is honoured ("" = no).
@@ -315,5 +208,7 @@ def conditions(
     yield _condition("RepairGaveUp", drift.gave_up, "UndoneAgain", "; ".join(drift.gave_up))
 
 
-def _condition(kind: str, holds: object, reason: str, message: str) -> Condition:
-    return Condition(kind, bool(holds), reason if holds else "", message if holds else "")
+def _condition(kind: str, holds: object, reason: str, message: str) -> ConditionStatus:
+    if not holds:
+        return ConditionStatus(kind, Truth.FALSE)
+    return ConditionStatus(kind, Truth.TRUE, reason, message)

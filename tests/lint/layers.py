@@ -14,6 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "agent.node.facts_daemon",
         "agent.node.transfer",
         "agent.outside_json",
+        "agent.documents.codec",
         "agent.paths",
         "agent.unit_syntax",
     ),
@@ -24,7 +25,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "agent.programs.release",
         "agent.registry",
     ),
-    ("agent.dragonfly", "agent.health", "agent.plan", "agent.ports"),
+    ("agent.dragonfly", "agent.health", "agent.plan"),
+    ("agent.documents", "agent.ports"),
     (
         "agent.apply.documents",
         "agent.apply.generations",

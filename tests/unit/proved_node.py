@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from agent import paths
+from agent import API_VERSION, paths
 from agent.apply import change
 from agent.apply.change import Surroundings
 from agent.apply.execute import Stop
@@ -92,7 +92,13 @@ class ProvedNode:
 
     def say(self, **status: object) -> None:
         """The daemon publishes this."""
-        document = {"at": self.node.clock.now(), "route": "mirror", "mode": "fence", **status}
+        now = self.node.clock.now()
+        document = {
+            "apiVersion": API_VERSION, "kind": "DaemonStatus", "pid": 1, "at": now, "started_at": now,
+            "mode": "fence", "mode_reason": "", "health_state": "healthy", "health_since": now,
+            "health_reason": "", "route": "mirror", "route_since": now, "route_reason": "", "fence": {},
+            "mirror": {}, **status,
+        }  # fmt: skip
         self.node.files.put(paths.STATUS, json.dumps(document).encode(), uid=990)
 
     def apply(self, urgency: Urgency = Urgency.BY_HAND) -> change.Outcome:

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from agent.adapters import log
 from agent.daemon.messages import Message
 from agent.daemon.record import Record
-from agent.daemon.view import Condition
+from agent.documents.status import ConditionStatus, Truth
 from agent.health.evidence import Route, Symptom, SymptomKind
 from agent.health.state import Cause, HealthState, Transition
 from tests.fakes.event_loop import go, until
@@ -75,7 +75,7 @@ def test_systemd_takes_the_catalogue(tmp_path: Path) -> None:
     [
         (Message.HEALTH, lambda record: record.transition(DOWN)),
         (Message.ROUTE, lambda record: record.transition(PINNED)),
-        (Message.CONDITION, lambda record: record.conditions([Condition("BothBad", holds=True)])),
+        (Message.CONDITION, lambda record: record.conditions([ConditionStatus("BothBad", Truth.TRUE)])),
         (Message.SYMPTOM, lambda record: record.symptom(Symptom(SymptomKind.CUT, "ended early", 1.0))),
     ],
 )

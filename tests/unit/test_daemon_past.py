@@ -26,11 +26,11 @@ def status(path: Path, *history: object, **fields: object) -> str:
 
 def test_what_a_former_run_told_is_there_again_and_the_start_is_told_too(tmp_path: Path) -> None:
     first, start = recall(status(tmp_path, DOWN), 20.0)
-    assert (first.at, first.before, first.after, first.route_from, first.route) == (
+    assert (first.at, first.from_, first.to, first.route_from, first.route) == (
         10.0, "healthy", "down", "mirror", "origin",
     )  # fmt: skip
     assert (first.cause, first.reason, first.evidence) == ("refused", "ping refused", "4003")
-    assert (start.at, start.before, start.after, start.route_from, start.route) == (
+    assert (start.at, start.from_, start.to, start.route_from, start.route) == (
         20.0, "down", "unknown", "origin", "origin",
     )  # fmt: skip
     assert "started anew" in start.reason
@@ -38,7 +38,7 @@ def test_what_a_former_run_told_is_there_again_and_the_start_is_told_too(tmp_pat
 
 def entry(of: Any) -> dict[str, object]:
     """As the daemon publishes it."""
-    return {"at": of.at, "from": of.before, "to": of.after, "route_from": of.route_from, "route": of.route,
+    return {"at": of.at, "from": of.from_, "to": of.to, "route_from": of.route_from, "route": of.route,
             "cause": of.cause, "reason": of.reason, "evidence": of.evidence}  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def test_a_crash_loop_does_not_fill_the_history_with_starts(tmp_path: Path) -> N
     found = recall(status(tmp_path, DOWN), 20.0)
     again = recall(status(tmp_path, *map(entry, found)), 30.0)
     assert [one.at for one in again] == [10.0, 30.0]
-    assert again[1].before == "down"
+    assert again[1].from_ == "down"
 
 
 def test_no_more_is_kept_than_a_history_holds(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_what_makes_no_sense_is_passed_over(tmp_path: Path, history: object) -> 
 
 def test_fields_of_another_type_are_empty_and_long_ones_are_cut(tmp_path: Path) -> None:
     found = recall(status(tmp_path, {"at": 1, "from": 7, "to": ["x"], "reason": "y" * 5000}), 20.0)
-    assert (found[0].before, found[0].after, len(found[0].reason)) == ("", "", 1000)
+    assert (found[0].from_, found[0].to, len(found[0].reason)) == ("", "", 1000)
 
 
 def test_a_document_of_another_kind_or_version_does_not_count(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.daemon import metrics, publish
-from agent.daemon.view import HistoryEntry
+from agent.documents.status import Change
 from tests.fakes.event_loop import go, until
 from tests.unit.daemon_node import Node, healthy
 from tests.unit.views import DOWN, VIEW
@@ -134,7 +134,7 @@ def test_the_kept_text_of_the_history_is_that_of_the_history() -> None:
 
 
 def test_a_full_history_costs_next_to_nothing_once_it_is_known() -> None:
-    entry = HistoryEntry(1.0, "healthy", "suspect", "origin", "r" * 100, "e" * 100)
+    entry = Change(1.0, "healthy", "suspect", "origin", "r" * 100, "e" * 100)
     full = replace(VIEW, history=tuple(replace(entry, at=float(number)) for number in range(100)))
     encoder = publish.Encoder()
     assert cheapest(lambda: encoder.encode(full)) < 3 * cheapest(lambda: publish.Encoder().encode(VIEW))

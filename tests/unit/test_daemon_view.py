@@ -17,11 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent.daemon import metrics, publish
 from agent.daemon.counts import Counts, Times
 from agent.daemon.documents import LastProof
-from agent.daemon.origins import OriginStatus
 from agent.daemon.record import RouteClock, SymptomsSeen
-from agent.daemon.view import Condition, View
+from agent.daemon.view import View
+from agent.documents.status import ConditionStatus, PublishedOrigin, Return, Truth
 from agent.health.evidence import Mode, Route, Symptom, SymptomKind
-from agent.health.prospect import Prospect
 from agent.health.state import Cause, HealthState
 from tests.unit.views import DOWN, VIEW
 
@@ -42,7 +41,9 @@ def test_the_status_has_every_field_of_its_first_version() -> None:
         "canary_ms",
     }  # fmt: skip
     assert status["origins"][0] == {"host": "registry.test:5000", "ok": True, "at": 990.0, "detail": ""}
-    assert status["pin"] == {"route": "origin", "until": 2000.0, "reason": "maintenance", "by": "root"}
+    assert status["pin"] == {
+        "route": "origin", "until": 2000.0, "reason": "maintenance", "by": "root", "at": None,
+    }  # fmt: skip
     assert status["conditions"][0]["status"] == "False"
     assert status["history"] == [
         {
@@ -141,7 +142,7 @@ def test_the_seconds_in_each_route_add_up() -> None:
 
 def test_a_return_that_nobody_can_tell_is_no_number() -> None:
     assert math.isnan(
-        samples(replace(VIEW, back=Prospect(("the pin",), None)))["nydus_agent_return_seconds", ()]
+        samples(replace(VIEW, return_=Return(("the pin",), None)))["nydus_agent_return_seconds", ()]
     )
     assert samples(DOWN)["nydus_agent_return_seconds", ()] == 4.5
 
@@ -197,7 +198,7 @@ def test_every_series_is_there_from_the_start() -> None:
 
 
 def test_a_name_with_quotes_does_not_break_the_exposition() -> None:
-    view = replace(VIEW, origins=(OriginStatus('odd"name\\', ok=True),))
+    view = replace(VIEW, origins=(PublishedOrigin('odd"name\\', ok=True),))
     assert samples(view)["nydus_agent_origin_up", (("origin", 'odd"name\\'),)] == 1
 
 
@@ -254,8 +255,8 @@ def test_a_node_that_reads_from_the_origin_is_ready_because_it_works() -> None:
         ({"proof": LastProof()}, "proof"),
         ({"health_state": HealthState.DOWN}, "route"),
         ({"route": Route.ORIGIN, "origin": False}, "route"),
-        ({"conditions": (Condition("ConfigInvalid", holds=True, message="line 3"),)}, "config"),
-        ({"conditions": (Condition("FenceUnusable", holds=True),)}, "fence"),
+        ({"conditions": (ConditionStatus("ConfigInvalid", Truth.TRUE, message="line 3"),)}, "config"),
+        ({"conditions": (ConditionStatus("FenceUnusable", Truth.TRUE),)}, "fence"),
     ],
 )
 def test_what_is_not_as_wanted_is_named(change: dict[str, object], name: str) -> None:

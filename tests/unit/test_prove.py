@@ -316,7 +316,9 @@ def test_figures_are_told_in_words() -> None:
 @pytest.mark.parametrize("at", ["NaN", "1" + "0" * 400, "1e999", "true"])
 def test_a_time_of_the_agents_that_is_none_breaks_no_change_of_roots(at: str) -> None:
     node = ProvedNode()
-    node.node.files.put(paths.STATUS, f'{{"at": {at}, "route": "origin"}}'.encode(), uid=990)
+    node.say(at=4711, route="origin")
+    told = node.node.files.files[paths.STATUS].content.replace(b"4711", at.encode())
+    node.node.files.put(paths.STATUS, told, uid=990)
     assert not daemon_view(node.node.ports).fresh
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,14 @@ def test_what_answers_without_root_is_as_described_in_every_state(
     if state in (pinned, wrong_check):
         node.write()
     assert complaints(printed(node.root, *argv, uid=65534)) == []
+
+
+def test_the_schemas_of_documents_are_those_that_their_dataclasses_give(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "packaging/make-schemas.py", tmp_path], check=True)
+    made = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert {"documents.json", "DaemonStatus.json"} <= made.keys()
+    for name, text in made.items():
+        assert (ROOT / "docs/schema" / name).read_text() == text, "run packaging/make-schemas.py"
 
 
 def test_what_the_daemon_publishes_is_as_described() -> None:

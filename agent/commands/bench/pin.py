@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from agent.commands import route
 from agent.commands.context import Context
-from agent.commands.published import DaemonStatus
 from agent.commands.state.picture import Agent, Picture, take
 from agent.console import Console, Format
+from agent.documents.status import DaemonStatus
 from agent.errors import AgentError, Exit
 from agent.ports import Clock
 

@@ -14,7 +14,6 @@ from agent import paths, wire
 from agent.commands.context import Context
 from agent.commands.drill import rehearsal
 from agent.commands.drill.rehearsal import DrillOutcome, Rehearsal, WantedDrill
-from agent.commands.published import DaemonStatus
 from agent.commands.running import surroundings
 from agent.commands.state.picture import Picture, take
 from agent.console import Format, Tone, Toned, error_body, exit_of
@@ -22,6 +21,7 @@ from agent.daemon.documents import Document, applied
 from agent.daemon.lease import NYDUSD
 from agent.daemon.messages import Message
 from agent.daemon.settings import Settings, settings
+from agent.documents.status import DaemonStatus
 from agent.durations import duration_option, in_words
 from agent.errors import AgentError, Exit
 from agent.node.machine import node_identity

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agent.commands.published import DaemonStatus
 from agent.commands.state.picture import Agent, Picture
 from agent.commands.state.why import left_s
 from agent.console import counted
+from agent.documents.status import DaemonStatus
 from agent.durations import in_words
 from agent.errors import AgentError
 from agent.health import damping
@@ -156,7 +156,7 @@ class Rehearsal:
         outcome.ended = self._clock.now()
         after = _daemon(self._look())
         if before is not None and after is not None and outcome.switched_ms is not None:
-            outcome.destroyed = max(0, after.fence.destroyed - before.fence.destroyed)
+            outcome.destroyed = max(0, after.fence.destroyed_connections - before.fence.destroyed_connections)
             self._say(f"the agent has ended {counted(outcome.destroyed, 'connection')} of nydusd meanwhile")
         early = f" early, because {outcome.given_up}" if outcome.given_up else ""
         self._say(f"the drill ends{early}: the mirror is back")
@@ -235,7 +235,7 @@ class Rehearsal:
         meanwhile, by when the change was seen here.
         """
         seen = self._clock.monotonic() - begun
-        told = daemon.route_since - at if daemon.route_since is not None else -1.0
+        told = daemon.route_since - at
         return told if 0 <= told <= seen + 0.05 else seen
 
     def _is_stopped(self, outcome: DrillOutcome) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent import paths
-from agent.commands.published import DaemonStatus, PinStatus, ProofStatus, Unreadable
+from agent.commands.published import ProofStatus, Unreadable
 from agent.commands.state import problems as wrong
 from agent.commands.state.picture import Agent, Picture
 from agent.console import Tone
+from agent.documents.status import DaemonStatus, PinStatus
 from agent.durations import in_words
 from agent.errors import AgentError, Exit
 

@@ -15,9 +15,7 @@ from agent.apply.unconfirmed import pending_of
 from agent.commands.context import Context
 from agent.commands.json_fields import JsonObject
 from agent.commands.published import (
-    DaemonStatus,
     EffectiveStatus,
-    PinStatus,
     ProofStatus,
     Unreadable,
     daemon_status,
@@ -28,6 +26,7 @@ from agent.commands.published import (
 )
 from agent.config.load import load
 from agent.daemon.documents import pin
+from agent.documents.status import DaemonStatus, PinStatus
 from agent.durations import in_words
 from agent.errors import ConfigError, HttpError
 from agent.node.moment import present
@@ -148,18 +147,17 @@ def _agent_and_daemon(context: Context, now: float) -> tuple[Agent, DaemonStatus
     """What status.json says, or the daemon itself where that is not to be had: /run may be full while it
     lives.
     """
-    raw = read_json(context.path(paths.STATUS))
-    daemon = daemon_status(raw) if isinstance(raw, dict) else _not_read(raw)
+    path = context.path(paths.STATUS)
+    daemon = daemon_status(path, read_json(path))
     agent = _agent(context, daemon, now)
     if agent is Agent.RUNNING:
         return agent, daemon, ""
     socket = context.path(paths.API_SOCKET)
     try:
-        answer = parsed(socket, wire.agents_answer(socket))
+        told = daemon_status(socket, parsed(socket, wire.agents_answer(socket)))
     except HttpError:
         return agent, daemon, ""
-    told = daemon_status(answer) if isinstance(answer, dict) else None
-    if told is None or _agent(context, told, now) is not Agent.RUNNING:
+    if not isinstance(told, DaemonStatus) or _agent(context, told, now) is not Agent.RUNNING:
         return agent, daemon, ""
     return Agent.RUNNING, told, _why_not_written(daemon, now)
 
@@ -167,7 +165,7 @@ def _agent_and_daemon(context: Context, now: float) -> tuple[Agent, DaemonStatus
 def _why_not_written(daemon: DaemonStatus | Unreadable | None, now: float) -> str:
     if isinstance(daemon, Unreadable):
         return f"{daemon.path}: {daemon.reason}"
-    if daemon is None or daemon.at is None:
+    if daemon is None:
         return f"{paths.STATUS} is not there"
     return f"{paths.STATUS} was written {in_words(max(0.0, now - daemon.at))} ago"
 
@@ -175,16 +173,9 @@ def _why_not_written(daemon: DaemonStatus | Unreadable | None, now: float) -> st
 def _pin(context: Context, now: float) -> PinStatus | None:
     """The pin as root has written it, judged by the daemon's own rule."""
     document = read_json(context.path(paths.PIN))
-    held = (
-        pin(document, replace(present(context.path("/proc")), now=now))
-        if isinstance(document, dict)
-        else None
-    )
-    return (
-        PinStatus(held.route.value, held.until, held.reason, held.by, held.at or None)
-        if held is not None
-        else None
-    )
+    if not isinstance(document, dict):
+        return None
+    return pin(document, replace(present(context.path("/proc")), now=now))
 
 
 def _unconfirmed(context: Context) -> Unconfirmed | None:
@@ -213,7 +204,7 @@ def _agent(context: Context, daemon: DaemonStatus | Unreadable | None, now: floa
             if any(path.is_symlink() or path.exists() for path in directories)
             else Agent.NOT_INSTALLED
         )
-    fresh = daemon.at is not None and now - daemon.at < STALE_S
+    fresh = now - daemon.at < STALE_S
     alive = _is_alive(Path(context.path("/proc")), daemon.pid)
     if alive is None:  # /proc hides other users' processes: only the time of the publication is left
         return Agent.RUNNING if fresh else Agent.GONE

@@ -8,16 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agent import paths
-from agent.commands.published import (
-    CheckStatus,
-    ConditionStatus,
-    DaemonStatus,
-    EffectiveStatus,
-    ProofStatus,
-    Unreadable,
-)
+from agent.commands.published import CheckStatus, EffectiveStatus, ProofStatus, Unreadable
 from agent.commands.state.picture import Agent, Picture
 from agent.console import counted
+from agent.documents.status import ConditionStatus, DaemonStatus
 from agent.durations import in_words
 from agent.errors import AgentError
 from agent.plan import renewal

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from agent.commands import events
 from agent.commands.context import Context
-from agent.commands.published import DaemonStatus, PenaltyStatus, SymptomsStatus
 from agent.commands.state.headline import Assessment
 from agent.commands.state.picture import Agent, Picture
 from agent.console import Part
+from agent.documents.status import DaemonStatus, PenaltyStatus, SymptomsStatus
 from agent.durations import in_words
 from agent.errors import Exit
 
@@ -109,11 +109,11 @@ def _symptoms(picture: Picture, symptoms: SymptomsStatus | None) -> Iterator[tup
     elif symptoms.problem:
         seen = f"unknown: {symptoms.problem}" + (f" ({counts} before)" if counts else "")
     yield "symptoms", seen
-    if symptoms.last_at is not None:
+    last = symptoms.last
+    if last is not None:
         yield (
             "",
-            f"the last {in_words(picture.age(symptoms.last_at))} ago: {symptoms.last_kind}: "
-            f"{symptoms.last_detail}",
+            f"the last {in_words(picture.age(last.at))} ago: {last.kind}: {last.detail}",
         )
 
 
