@@ -144,7 +144,8 @@ def load_document(cls: type[T], content: bytes | str, cap: int = CAP) -> T:
 
 def from_document(cls: type[T], found: Mapping[str, object]) -> T:
     """The same of what was parsed already. Raises DocumentError."""
-    for key, wanted in (("apiVersion", API_VERSION), ("kind", cls.KIND)):  # type: ignore[attr-defined]  # as above
+    # As above.
+    for key, wanted in (("apiVersion", API_VERSION), ("kind", cls.KIND)):  # type: ignore[attr-defined]
         if found.get(key) != wanted:
             raise DocumentError(key, f"is not {wanted!r}")
     return from_json(cls, found)
@@ -215,7 +216,8 @@ def _items(form: type, arguments: tuple[Any, ...], value: object, key: str) -> l
     ]
 
 
-def _plain(form: Any, value: object, key: str, limits: Limits) -> object:  # noqa: ANN401 - one of the types below
+# `form` is one of the types below.
+def _plain(form: Any, value: object, key: str, limits: Limits) -> object:  # noqa: ANN401
     if form is str and isinstance(value, str):
         if limits.cut:
             return value[: limits.cut]

@@ -187,15 +187,15 @@ def median_function() -> Figure:
 
 BUDGETS = (
     Budget("lines of agent/", 41_740, 25_000, lambda: lines_of("agent")),
-    Budget("modules of agent/", 244, 180, lambda: modules_of("agent")),
+    Budget("modules of agent/", 246, 180, lambda: modules_of("agent")),
     Budget("modules of the largest directory of agent/", 38, 20, largest_directory),
     Budget(f"modules of agent/ under {SMALLEST_MODULE} lines", 7, 0, small_modules),
-    Budget("lines of tests/", 60_710, 38_000, lambda: lines_of("tests")),
+    Budget("lines of tests/", 60_330, 38_000, lambda: lines_of("tests")),
     Budget("layers", 12, 12, layers),
     Budget("public class names that stand twice", 0, 0, repeated_classes),
     Budget("forbidden names", 0, 0, forbidden_names),
     Budget(f"lines over {COLUMNS} columns", 0, 0, wide_lines),
-    Budget("longest module, lines", 460, 400, largest_module),
+    Budget("longest module, lines", 416, 400, largest_module),
     Budget("longest function, lines", 60, 60, longest_function),
     Budget("median of the functions of agent/, lines", 10, 10, median_function),
 )
