@@ -79,7 +79,8 @@ class Rehearsed:
                 and now - self._dead_since >= self.reaction_s
                 and status["route"] == "mirror"
             ):
-                entry = {"at": now, "from": "healthy", "to": "down", "route": "origin", "evidence": "4003"}
+                entry = {"at": now, "from": "healthy", "to": "down", "route": "origin",
+                         "reason": "ping refused", "evidence": "4003"}  # fmt: skip
                 status |= {"route": "origin", "health_state": "down", "health_reason": "ping refused",
                            "route_since": now, "return": {"waits_for": ["its slot"], "seconds": 20.0},
                            "history": [entry]}  # fmt: skip

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.daemon.counts import Counts, Times
+from agent.daemon.counts import Counts, SymptomsSeen, Times
 from agent.daemon.documents import LastProof
 from agent.daemon.drift import Drift
 from agent.daemon.lease import FenceLease
-from agent.daemon.record import SymptomsSeen
 from agent.daemon.settings import Places
 from agent.daemon.view import Problems, View, conditions
 from agent.documents.status import (
