@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import structlog
 
-from agent.daemon.counts import LATE, OK, Counts, Times
+from agent.daemon.counts import LATE, OK, Counts, RouteClock, SymptomsSeen, Times
 from agent.daemon.lease import FenceCounters
 from agent.daemon.messages import Message
-from agent.daemon.view import Condition, HistoryEntry, Probed, Symptoms, SymptomSeen
+from agent.daemon.view import Condition, HistoryEntry, Probed
 from agent.health.evidence import (
     CanaryFailed,
     CanaryOk,
@@ -26,7 +26,6 @@ from agent.health.evidence import (
     Route,
     SentinelClosed,
     Symptom,
-    SymptomKind,
     SymptomsUnknown,
     Tick,
 )
@@ -35,73 +34,6 @@ from agent.plan.drift import Finding
 
 _HISTORY = 100
 _BAD = (HealthState.SUSPECT, HealthState.DOWN)
-
-_QUIET_S = 600.0
-"""A symptom is told again after its kind was not seen for this long: a broken mirror must not fill the
-journal."""
-_AROUND, _AROUND_S = 5, 30.0
-"""So many reads that went around the mirror within this time are no accident."""
-
-
-class RouteClock:
-    """For how long reads went which way. It is told the route at each change and whenever somebody looks."""
-
-    def __init__(self, now: float) -> None:
-        self._seconds: dict[Route, float] = dict.fromkeys(Route, 0.0)
-        self._route: Route | None = None
-        self._at = now
-
-    def tick(self, route: Route, now: float) -> tuple[tuple[Route, float], ...]:
-        """The seconds in each route up to `now` (monotonic), from which on it is `route`."""
-        if self._route is not None:
-            self._seconds[self._route] += now - self._at
-        self._route, self._at = route, now
-        return tuple(self._seconds.items())
-
-
-class SymptomsSeen:
-    """What real reads have told since the daemon's start."""
-
-    def __init__(self) -> None:
-        self.problem = ""
-        """Why they cannot be seen now; "" = they can, or nobody looks yet."""
-        self.total = 0
-        self._watching = False
-        self._counts: dict[str, int] = dict.fromkeys(SymptomKind, 0)
-        self._seen_at: dict[str, float] = {}
-        self._last: SymptomSeen | None = None
-        self._refused: Symptom | None = None
-        self._around: deque[float] = deque(maxlen=_AROUND)
-
-    def add(self, symptom: Symptom) -> bool:
-        """One more; whether it is the first of its kind after a quiet while."""
-        self._counts[symptom.kind] += 1
-        self.total += 1
-        if symptom.kind is SymptomKind.FALLBACK:
-            self._around.append(symptom.at)
-        elif symptom.kind is SymptomKind.REFUSED:
-            self._refused = symptom
-        self._last = SymptomSeen(symptom.kind, symptom.detail, time.time() - time.monotonic() + symptom.at)
-        before, self._seen_at[symptom.kind] = self._seen_at.get(symptom.kind, float("-inf")), symptom.at
-        return symptom.at - before >= _QUIET_S
-
-    def readable(self, problem: str) -> None:
-        """From now on they are seen (""), or are not."""
-        self.problem, self._watching = problem, not problem
-
-    def go_around(self, since: float, now: float) -> bool:
-        """Whether reads go around the mirror again and again, by nydusd's own fallback; none before `since`
-        counts."""
-        return len(self._around) == _AROUND and self._around[0] > max(since, now - _AROUND_S)
-
-    def refused(self, now: float) -> str:
-        """What the mirror has refused last; "": nothing of late."""
-        last = self._refused
-        return last.detail if last is not None and now - last.at < _QUIET_S else ""
-
-    def view(self) -> Symptoms:
-        """As it is published."""
-        return Symptoms(self._watching, self.problem, tuple(self._counts.items()), self._last)
 
 
 class Record:

@@ -15,10 +15,9 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.daemon import metrics, publish
-from agent.daemon.counts import Counts, Times
+from agent.daemon.counts import Counts, RouteClock, SymptomsSeen, Times
 from agent.daemon.documents import LastProof
 from agent.daemon.origins import OriginStatus
-from agent.daemon.record import RouteClock, SymptomsSeen
 from agent.daemon.view import Condition, View
 from agent.health.evidence import Mode, Route, Symptom, SymptomKind
 from agent.health.prospect import Prospect

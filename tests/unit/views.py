@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.daemon.counts import Counts, Times
+from agent.daemon.counts import Counts, SymptomsSeen, Times
 from agent.daemon.documents import LastProof, Pin
 from agent.daemon.drift import Drift
 from agent.daemon.lease import FenceLease
 from agent.daemon.origins import OriginStatus
-from agent.daemon.record import SymptomsSeen
 from agent.daemon.settings import Places
 from agent.daemon.view import (
     Condition,
