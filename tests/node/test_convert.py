@@ -238,18 +238,12 @@ def test_an_index_for_two_platforms_goes_through_a_registry_with_credentials_and
     shutil.copytree(tmp_path, node.inside("/root/layout"))
     source, target = f"{guarded.host}/both:1", f"{guarded.host}/both:nydus"
     unknown = place.run("oci:/root/layout:both", source, *ca, "--platform=amd64")
-    assert (unknown.returncode, "NNA1410" in unknown.stdout, "--authfile" in unknown.stdout) == (
-        1,
-        True,
-        True,
-    )
+    assert unknown.returncode == 1
+    assert [word for word in ("NNA1410", "--authfile") if word not in unknown.stdout] == []
     scene.docker_login(node, guarded)
     untrusted = place.run("oci:/root/layout:both", source, "--platform=amd64")
-    assert (untrusted.returncode, "x509" in untrusted.stdout, "--ca FILE" in untrusted.stdout) == (
-        1,
-        True,
-        True,
-    )
+    assert untrusted.returncode == 1
+    assert [word for word in ("x509", "--ca FILE") if word not in untrusted.stdout] == []
     to = ("--dest-cert-dir", CERTIFICATES, f"docker://{source}")
     place.skopeo("copy", "--all", "--quiet", "oci:/root/layout:both", *to)
     made = place.convert(source, target, *ca, "--platform=amd64,arm64", "--compare")
