@@ -1,4 +1,4 @@
-"""`nydus-agent route`: where reads go, and the lever that pins them for a while.
+"""`nydus-agent route`: the lever that pins the route of reads for a while.
 
 A pin is a file of root's that the daemon reads each second. It always has an end, and survives restarts and
 reboots until then. `pin` and `auto` wait until the daemon's status shows the change: the operator does not
@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 from agent import API_VERSION, paths, wire
 from agent.apply import documents
-from agent.commands import events
 from agent.commands.context import Context
 from agent.commands.published import EffectiveStatus
 from agent.commands.state.picture import Agent, Picture, take
-from agent.console import Part, Tone, Toned
+from agent.console import Tone, Toned
 from agent.daemon.documents import RELEASED
 from agent.documents.status import DaemonStatus, PinStatus
 from agent.durations import duration_option, in_words
@@ -26,8 +25,8 @@ from agent.health.evidence import Route
 from agent.node.moment import present
 from agent.ports import Clock
 
-HELP = "show, pin or release the route of reads"
-NEEDS_ROOT = False  # `show` needs none; the others ask for themselves
+HELP = "pin the route of reads for a while, or let the agent judge again"
+NEEDS_ROOT = False  # so that the refusal names the action too
 
 POLL_S = 0.1
 _LENGTH = duration_option("1s", "30d")
@@ -36,9 +35,8 @@ SAME_END_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """show, pin, auto."""
+    """pin, auto."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser("show", help="say where reads go and why", allow_abbrev=False)
     pin = actions.add_parser("pin", help="send all reads one way for a while (root)", allow_abbrev=False)
     pin.add_argument("route", choices=["mirror", "origin"], help="where reads go")
     pin.add_argument(
@@ -62,8 +60,6 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     fence).
     """
     clock = wire.clock()
-    if args.action == "show":
-        return _show(context, take(context, clock.now()))
     context.require_root(f"route {args.action}")
     if args.action == "auto":
         return _auto(context, clock, args.wait)
@@ -76,41 +72,6 @@ def _reason(words: str) -> str:
     """One line of at most 200 characters; what is no character (a byte that is no UTF-8) is spelled out."""
     sound = words[:10_000].encode(errors="backslashreplace").decode()
     return " ".join("".join(one if one.isprintable() else " " for one in sound).split())[:200]
-
-
-def _show(context: Context, picture: Picture) -> Exit:
-    daemon = picture.daemon if isinstance(picture.daemon, DaemonStatus) else None
-    known = daemon if picture.agent is Agent.RUNNING else None
-    pin = picture.valid_pin
-    route: str = known.route if known else "unknown"
-    since = f", since {in_words(picture.age(known.route_since))}" if known and known.route_since else ""
-    why = known.route_reason if known else f"the agent is {picture.agent.words}: nydusd decides read by read"
-    tone = {"mirror": Tone.GOOD, "origin": Tone.WARN}.get(route, Tone.WARN)
-    console = context.console
-    rows: list[tuple[Part, ...]] = [("route", Toned(route, tone), f"{why}{since}")]
-    rows.append(("pin", *_pin_cells(pin, picture.now)))
-    console.table(rows)
-    for change in known.history[-5:] if known else ():
-        when = f"{in_words(picture.age(change.at))} ago"
-        steps = f"{events.state_step(change)}, route {events.route_step(change)}"
-        console.line(f"  {when}: {steps}: {change.reason}")
-    console.emit(
-        "Route",
-        {
-            "route": route, "reason": why, "since": known.route_since if known else None, "pin": pin,
-            "agent": picture.agent, "history": known.history if known else (),
-        },
-    )  # fmt: skip
-    if known is None or route == "unknown":
-        return Exit.UNKNOWN
-    return Exit.OK if route == "mirror" else Exit.NOT_AS_WANTED
-
-
-def _pin_cells(pin: PinStatus | None, now: float) -> tuple[str, ...]:
-    if pin is None:
-        return ("none",)
-    why = f": {pin.reason}" if pin.reason else ""
-    return pin.route, f"for another {in_words(pin.until - now)}, by {pin.by or 'root'}{why}"
 
 
 def _pin(context: Context, clock: Clock, pin: PinStatus, args: argparse.Namespace) -> Exit:

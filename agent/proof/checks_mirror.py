@@ -34,7 +34,7 @@ def mirror(view: ProofView, effective: Effective) -> CheckResult:
         return wrong
     if daemon.route == "origin":
         why = f"reads go to the origin now: {daemon.reason or 'fenced'}"
-        return not_proved(_NUMBER, _NAME, why, *seen, try_="nydus-agent route show")
+        return not_proved(_NUMBER, _NAME, why, *seen, try_="nydus-agent status --why")
     wrong = _canary(view, seen)
     return wrong if wrong is not None else ok(_NUMBER, _NAME, "; ".join(seen))
 

@@ -141,7 +141,7 @@ def test_a_pin_survives_a_restart_of_the_agent_and_ends_in_time(fresh: scene.Sta
     assert scene.agent(node, "status", check=False).stdout.startswith(
         "reads are pinned to the origin by root for "
     )
-    shown = scene.agent(node, "route", "show", check=False).stdout
+    shown = scene.agent(node, "status", "--why", check=False).stdout
     assert "by root: dragonfly upgrade" in shown
     assert "healthy -> healthy" not in shown
     scene.agent(node, "route", "auto")

@@ -57,7 +57,7 @@ def test_every_file_of_what_nydusify_made_is_what_it_was(
 
 def test_an_image_of_which_nydusify_would_lose_rights_is_refused(place: Place) -> None:
     refused = place.run("layered", "layered-by-nydusify", BY)
-    assert (refused.returncode, "without naming it" in refused.stderr) == (1, True), refused.stderr
+    assert (refused.returncode, "without naming it" in refused.stdout) == (1, True), refused.stdout
 
 
 def test_a_container_runs_from_what_nydusify_made(place: Place) -> None:

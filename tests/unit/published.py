@@ -112,14 +112,8 @@ class PublishedNode:
 class Answer:
     def __init__(self, node: PublishedNode, *options: str, uid: int = 65534) -> None:
         out, err = io.StringIO(), io.StringIO()
-        argv = [
-            "status",
-            "--config",
-            str(node.root / "agent.toml"),
-            "--conf-d",
-            str(node.root / "conf.d"),
-            *options,
-        ]
+        where = ["--config", str(node.root / "agent.toml"), "--conf-d", str(node.root / "conf.d")]
+        argv = ["status", *where, *options]
         self.code = main(argv, environment={}, out=out, err=err, uid=uid, root=str(node.root))
         self.text = out.getvalue()
         self.headline = self.text.splitlines()[0]

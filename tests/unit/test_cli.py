@@ -157,9 +157,9 @@ def test_a_machine_gets_json_even_for_a_command_line_that_was_not_understood(
 
 
 def test_common_options_are_understood_before_and_after_the_verb_and_its_action(tmp_path: Path) -> None:
-    for argv in (["--format", "json", "route", "show"], ["route", "--format", "json", "show"],
-                 ["route", "show", "--format", "json"]):  # fmt: skip
-        assert Run(tmp_path, *argv).json["kind"] == "Route"
+    for argv in (["--format", "json", "route", "auto"], ["route", "--format", "json", "auto"],
+                 ["route", "auto", "--format", "json"]):  # fmt: skip
+        assert Run(tmp_path, *argv).json["kind"] == "RoutePin"
 
 
 def test_without_root_a_change_is_refused_before_anything_is_read(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ words.
 
 from __future__ import annotations
 
+import ast
 import errno
 import io
 import os
+import re
 
 import pytest
 
@@ -15,6 +17,20 @@ from agent.catalogue import CATALOGUE
 from agent.console import Colour, Console, Format, Tone, Toned, clean, counted, error_lines, exit_of
 from agent.durations import in_words, parse_duration
 from agent.errors import AgentError, Exit
+from tests.lint.source import modules
+
+
+def test_the_catalogue_has_each_code_that_is_raised_and_no_other() -> None:
+    raised = set[str]()
+    for module in modules("agent"):
+        if not module.name.startswith("agent.catalogue"):
+            raised.update(
+                node.value
+                for node in ast.walk(module.tree)
+                if isinstance(node, ast.Constant) and re.fullmatch(r"NNA\d{4}", str(node.value))
+            )
+    assert raised == set(CATALOGUE)
+    assert len(CATALOGUE) <= 90
 
 
 def test_every_code_of_the_catalogue_has_its_words_and_one_place() -> None:

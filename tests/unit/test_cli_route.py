@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent.__main__ import main
-from tests.unit.published import PublishedNode
+from tests.unit.published import Answer, PublishedNode, as_json
 
 PIN = "var/lib/nydus-agent/pin.json"
 
@@ -134,7 +134,7 @@ def test_auto_leaves_who_asked_for_the_daemons_log(node: PublishedNode) -> None:
         Route(node, "pin", "origin", user="mo")
         Route(node, "auto", user="jo")
     assert (pin_of(node)["route"], pin_of(node)["by"]) == ("auto", "jo")
-    assert Route(node, "show", "--format", "json").json["pin"] is None
+    assert as_json(node)["pin"] is None
 
 
 def test_a_pin_ends_after_its_duration_even_where_the_clock_is_stepped_back(node: PublishedNode) -> None:
@@ -147,10 +147,10 @@ def test_a_pin_ends_after_its_duration_even_where_the_clock_is_stepped_back(node
     node.boot("a")
     later = {"at": node.now + 7200, "until": node.now + 7800, "boot": "a"}
     node.put(PIN, {**pin, **later, "boottime": pin["boottime"] - 500})
-    left = Route(node, "show", "--format", "json").json["pin"]["until"] - time.time()
+    left = as_json(node)["pin"]["until"] - time.time()
     assert 50 < left <= 100
     node.put(PIN, {**pin, **later, "boottime": pin["boottime"] - 600})
-    assert Route(node, "show", "--format", "json").json["pin"] is None
+    assert as_json(node)["pin"] is None
 
 
 def test_a_daemon_that_does_not_take_the_pin_is_told(node: PublishedNode) -> None:
@@ -232,46 +232,11 @@ def test_a_pin_without_an_end_in_sight_is_refused(node: PublishedNode, time_: st
     assert not (node.root / PIN).exists()
 
 
-def test_show_needs_no_root_and_tells_why(node: PublishedNode) -> None:
-    node.status["history"] = [
-        {"at": node.now - 30, "from": "suspect", "to": "healthy", "route": "mirror", "reason": "ok"}
-    ]
-    node.write()
-    run = Route(node, "show", uid=1000)
-    assert run.code == 0
-    lines = [" ".join(line.split()) for line in run.out.splitlines()]
-    assert lines[0] == "route mirror the mirror is healthy, since 1 h 56 min"
-    assert lines[1] == "pin none"
-    assert lines[2] == "30 s ago: suspect -> healthy, route mirror: ok"
-
-
-def test_show_does_not_say_healthy_to_healthy(node: PublishedNode) -> None:
-    entry = {
-        "at": node.now - 30,
-        "from": "healthy",
-        "to": "healthy",
-        "route_from": "mirror",
-        "route": "origin",
-    }
-    node.status["history"] = [{**entry, "cause": "pin", "reason": "pinned to the origin: by mo"}]
-    node.write()
-    assert Route(node, "show").out.splitlines()[2] == (
-        "  30 s ago: healthy, route mirror -> origin: pinned to the origin: by mo"
-    )
-
-
-def test_show_says_that_it_cannot_tell_without_a_daemon(node: PublishedNode) -> None:
-    node.kill()
-    run = Route(node, "show")
-    assert run.code == 4
-    assert "nydusd decides read by read" in run.out
-
-
-def test_a_pin_that_has_ended_is_not_shown(node: PublishedNode) -> None:
+def test_status_shows_a_pin_until_it_has_ended(node: PublishedNode) -> None:
     node.put(PIN, {"route": "origin", "until": node.now - 1, "reason": "", "by": "mo"})
-    assert Route(node, "show", "--format", "json").json["pin"] is None
+    assert as_json(node)["pin"] is None
     node.put(PIN, {"route": "origin", "until": node.now + 60, "reason": "why", "by": "mo"})
-    assert "by mo: why" in Route(node, "show").out
+    assert "by mo: why" in Answer(node).row("pin")
 
 
 def test_a_link_in_the_place_of_the_pin_is_not_written_through(node: PublishedNode) -> None:

@@ -27,14 +27,8 @@ class Why:
 
     def __init__(self, node: PublishedNode, *options: str) -> None:
         out, err = io.StringIO(), io.StringIO()
-        argv = [
-            *self.words,
-            "--config",
-            str(node.root / "agent.toml"),
-            "--conf-d",
-            str(node.root / "conf.d"),
-            *options,
-        ]
+        where = ["--config", str(node.root / "agent.toml"), "--conf-d", str(node.root / "conf.d")]
+        argv = [*self.words, *where, *options]
         self.code = main(argv, environment={}, out=out, err=err, uid=65534, root=str(node.root))
         self.text, self.err = out.getvalue(), err.getvalue()
 

@@ -129,7 +129,7 @@ def test_completions_are_made_and_know_the_verbs(shell: str, check: list[str], t
     script.write_text(done.stdout)
     if check:
         subprocess.run([*check, str(script)], timeout=30, check=True)
-    for word in (
+    verbs = [
         "check",
         "plan",
         "apply",
@@ -140,13 +140,8 @@ def test_completions_are_made_and_know_the_verbs(shell: str, check: list[str], t
         "route",
         "drill",
         "version",
-        "--format",
-        "mirror",
-        "origin",
-        "--why",
-        "mirror-down",
-        "--force",
-    ):
+    ]
+    for word in (*verbs, "--format", "mirror", "origin", "--why", "mirror-down", "--force"):
         assert word in done.stdout, word
     for hidden in ("after-dpkg", "recover", "--in-turn", "--by-itself", "--if-applied", "--on-install"):
         assert hidden not in done.stdout, hidden
