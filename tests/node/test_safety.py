@@ -10,6 +10,10 @@ import pytest
 from tests.node import scene
 from tests.node.boot import Node
 
+# On a machine with much other work the agent sees a change in its middle. The shared node tells it at any
+# time.
+pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: ChangedSinceProof: ")
+
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 NO_CHANGE = scene.HTTP_SITE.replace("on_install = true", "on_install = false")
 
@@ -104,11 +108,7 @@ def test_a_containerd_that_does_not_come_back_gets_its_old_configuration_back(no
     assert not node.exists("/etc/systemd/system/nydus-snapshotter.service")
 
 
-# On a machine with much other work the agent sees a change in its middle.
-SLOW = r"^nydus-agent.service: ChangedSinceProof: "
-
-
-@pytest.mark.allow_warnings(r"^init.scope: nydus-snapshotter.service: Failed with result .exit-code", SLOW)
+@pytest.mark.allow_warnings(r"^init.scope: nydus-snapshotter.service: Failed with result .exit-code")
 def test_a_snapshotter_that_dies_at_once_is_undone_with_its_own_words_as_evidence(node: Node) -> None:
     before = tree(node)
     node.write(
@@ -178,7 +178,6 @@ def test_a_wrong_configuration_is_told_with_every_problem_at_once(plain: Node) -
     plain.run("rm /etc/nydus-agent/conf.d/60-wrong.toml && systemctl reload nydus-agent")
 
 
-@pytest.mark.allow_warnings(SLOW)
 def test_a_full_disk_in_the_middle_of_the_change_puts_everything_back(node: Node) -> None:
     # /etc/containerd becomes a small full file system: the snapshotter's files can be written, containerd's
     # cannot.
@@ -196,7 +195,6 @@ def test_a_full_disk_in_the_middle_of_the_change_puts_everything_back(node: Node
     assert node.run(["systemctl", "is-active", "containerd"]).stdout.strip() == "active"
 
 
-@pytest.mark.allow_warnings(SLOW)
 def test_where_nft_cannot_be_used_the_mode_is_native_and_says_so(node: Node) -> None:
     node.run("mv /usr/lib/python3/dist-packages/nftables /usr/lib/python3/dist-packages/nftables.away")
     scene.agent(node, "apply")
