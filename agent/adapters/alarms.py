@@ -49,7 +49,8 @@ class SystemdAlarms:
             for name in (
                 timer,
                 f"{alarm.name}.service",
-            ):  # one that failed is kept by systemd, and with it the name
+            ):
+                # One that failed is kept by systemd, and with it the name.
                 reset_failed(bus, name)
             ended = JobsEnded(bus)
             message = [

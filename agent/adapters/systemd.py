@@ -77,9 +77,8 @@ class SystemdUnits:
             after = _unit(bus, name)
         if result == "done" and after is not None:
             return after
-        if (
-            result == "done" and verb == "stop"
-        ):  # its file is gone already: systemd forgot it when it had stopped
+        if result == "done" and verb == "stop":
+            # Its file is gone already: systemd forgot it when it had stopped.
             return replace(
                 before, load_state="not-found", active_state="inactive", sub_state="dead", main_pid=0
             )

@@ -73,9 +73,8 @@ class Counted:
     local: int | None = None
     """... from its own store (LOCAL_PEER)."""
     received: int | None = None
-    """What the node's interfaces received meanwhile, for everybody, loopback left out;
-
-    None: one of them is gone.
+    """What the node's interfaces received meanwhile, for everybody, loopback left out; None: one of them
+    is gone.
     """
     unknown: str = ""
     """Why one of these that can be told at other times cannot be told of this run."""
@@ -164,11 +163,9 @@ def mb(size: int) -> str:
 
 
 SOURCES = (
-    "from the origin: OCI cold by the manifest; Nydus cold by the manifest and by nydusd's "
-    "read_amount_total while the "
-    "fence kept the mirror away; through the mirror by dfdaemon's download_traffic, BACK_TO_SOURCE, which "
-    "counts also "
-    "what dfdaemon fetches ahead and what others read meanwhile",
+    "from the origin: OCI cold by the manifest; Nydus cold by the manifest and by nydusd's read_amount_total "
+    "while the fence kept the mirror away; through the mirror by dfdaemon's download_traffic, "
+    "BACK_TO_SOURCE, which counts also what dfdaemon fetches ahead and what others read meanwhile",
     "from the mirror: nydusd's read_amount_total, where dfdaemon's download_traffic grew by as much",
 )
 """Who counted what: belongs under every table of these bytes."""

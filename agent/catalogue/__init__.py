@@ -76,18 +76,16 @@ _ENTRIES = (
           "else's restart, unproved.",
           "When a restart suits you: `nydus-agent apply --now`."),
     Entry("NNA0417", "change waits for its confirmation", Exit.LOCKED,
-          "The last change was made with `apply --confirm` and is taken back unless it is confirmed in "
-          "time. Until "
-          "then no other is begun. Nothing was touched.",
+          "The last change was made with `apply --confirm` and is taken back unless it is confirmed in time. "
+          "Until then no other is begun. Nothing was touched.",
           "`nydus-agent confirm` keeps it, `nydus-agent rollback` takes it back now."),
     Entry("NNA0418", "change cannot be confirmed", Exit.FAILED,
           "It was taken back because its time was over, or was cut off before it came to its end.",
           "`nydus-agent generations` shows what is in force; run `nydus-agent apply` again."),
     Entry("NNA0419", "sandbox image cannot be unpacked", Exit.FAILED,
           "Every pod starts with this image. Its layers are not on the node any more "
-          "(discard_unpacked_layers), and it could not be pulled again: with the nydus snapshotter as "
-          "CRI's no new pod would start, because containerd pulls nothing that it knows. The change was "
-          "undone.",
+          "(discard_unpacked_layers), and it could not be pulled again: with the nydus snapshotter as CRI's "
+          "no new pod would start, because containerd pulls nothing that it knows. The change was undone.",
           "Pull the image again, or import it with `ctr --namespace k8s.io images import`, then apply "
           "again."),
     Entry("NNA0420", "change stands, but what follows it failed", Exit.UNKNOWN,
@@ -109,9 +107,8 @@ _ENTRIES = (
           "half written, and without its lock and journal in /var/lib/nydus-agent nothing is changed.",
           "Free some space (`df -h`, `df -i`), remount for writing, or see dmesg; then try again."),
     Entry("NNA0441", "not as it was applied", Exit.NOT_AS_WANTED,
-          "Somebody has changed something of what `nydus-agent apply` has set up: a file, a unit, a "
-          "program, or our keys in a file of another owner. What was changed again after each repair is "
-          "left so.",
+          "Somebody has changed something of what `nydus-agent apply` has set up: a file, a unit, a program, "
+          "or our keys in a file of another owner. What was changed again after each repair is left so.",
           "Follow the shown command; `nydus-agent repair --dry-run` shows what can be put back. Find out "
           "what changes it (configuration management?)."),
     Entry("NNA0501", "systemd does not answer", Exit.UNKNOWN,
@@ -126,9 +123,8 @@ _ENTRIES = (
           "Run the verb as root; see `systemctl status UNIT`, `systemctl list-jobs` and `journalctl -b "
           "_PID=1`."),
     Entry("NNA0601", "containerd refused a request", Exit.FAILED,
-          "A gRPC call to containerd, its CRI plugin or the snapshotter failed, was not allowed, or named"
-          " what is not there. Most often the snapshotter is not registered in the containerd that runs "
-          "now.",
+          "A gRPC call to containerd, its CRI plugin or the snapshotter failed, was not allowed, or named "
+          "what is not there. Most often the snapshotter is not registered in the containerd that runs now.",
           "See `journalctl -u containerd -n 50`; compare `ctr plugins ls` with the proxy_plugins of "
           "containerd's configuration."),
     Entry("NNA0602", "nobody answers on a gRPC socket", Exit.FAILED,

@@ -62,8 +62,7 @@ ENTRIES = (
           "skopeo, nydus-image or nydusify is not installed, is of a version that does not serve, or "
           "failed. What it said last is shown.",
           "A registry without TLS needs `--plain-http HOST`, one with its own CA `--ca FILE`, one with "
-          "accounts `skopeo login` or `--authfile FILE`. See `nydus-agent convert --help` for the "
-          "programs."),
+          "accounts `skopeo login` or `--authfile FILE`. See `nydus-agent convert --help` for the programs."),
     Entry("NNA1423", "converted image is not what it must be", Exit.FAILED,
           "A layer could not be converted, the result is not valid, could not be compared, or differs "
           "from its source. Nothing was put into the image's place.",

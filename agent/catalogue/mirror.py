@@ -30,8 +30,7 @@ ENTRIES = (
           " time, or what came is too long or not HTTP.",
           "See who listens there (`ss -ltnp`), and ask the same URL with `curl -v`."),
     Entry("NNA0825", "URL is not asked", Exit.USAGE,
-          "Only http://HOST/… without credentials is asked, and never a link-local address (cloud "
-          "metadata).",
+          "Only http://HOST/… without credentials is asked, and never a link-local address (cloud metadata).",
           "Correct the URL in agent.toml."),
     Entry("NNA1501", "Dragonfly's files cannot be rendered or audited", Exit.USAGE,
           "agent.toml or an option names what dfdaemon could not be set up with, or a file cannot be "

@@ -321,8 +321,7 @@ def _tell(context: Context, made: Converted) -> None:
         )
         console.line(
             f"{image.platform}: {image.layers} layers, {image.source_bytes / _MIB:.1f} MiB, became "
-            f"{image.blobs} blobs "
-            f"and a bootstrap by {image.converter}, {image.bytes / _MIB:.1f} MiB{ratio}"
+            f"{image.blobs} blobs and a bootstrap by {image.converter}, {image.bytes / _MIB:.1f} MiB{ratio}"
         )
         if image.compared is not None:
             console.line(

@@ -51,9 +51,8 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     proof = inspection.inspect(config, ports, looked=looked)
     if not under_way and not busy(ports.ledger, "doctor"):
         _publish(context, ports.files, proof)
-        drift.tell(
-            ports, looked
-        )  # else `status` tells what the last inspection saw beside what was just proved
+        # Else `status` tells what the last inspection saw beside what was just proved.
+        drift.tell(ports, looked)
     left = tuple(leftovers.settle(ports.files, ports.containerd, context.path("/proc")).problems())
     killed = [f"{one.what}: {one.try_}" for one in left]
     cautions = (

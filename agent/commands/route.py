@@ -121,9 +121,8 @@ def _same(seen: PinStatus | None, wanted: PinStatus) -> bool:
 
 def _auto(context: Context, clock: Clock, wait_s: int) -> Exit:
     if wire.root_files(context.root).read(paths.PIN) is not None:
-        _write(
-            context, route=RELEASED, by=context.asker, at=clock.now()
-        )  # not removed: the daemon logs who asked
+        # Not removed: the daemon logs who asked.
+        _write(context, route=RELEASED, by=context.asker, at=clock.now())
     return _confirm(
         _Wait(context, clock, wait_s), "the agent judges the route again", None, lambda seen: seen.pin is None
     )

@@ -166,9 +166,8 @@ class MirrorConfig:
     )
     refusals: Refusals = setting(
         Refusals.AROUND,
-        "a read that Dragonfly's block list refuses (403, with nydusd 2.4.3 or newer): around = reads of "
-        "the node go "
-        "to the origin for a while; honour = it fails, the route stays, and status tells of it",
+        "a read that Dragonfly's block list refuses (403, with nydusd 2.4.3 or newer): around = reads of the "
+        "node go to the origin for a while; honour = it fails, the route stays, and status tells of it",
     )
     health: HealthConfig = setting(
         HealthConfig(), "when the mirror is judged well or not, and how the fence is held"
@@ -197,17 +196,14 @@ class RegistriesConfig:
     credentials: str = setting(
         "",
         "docker's configuration with the registries' credentials: a config.json that only root may read, or "
-        "the name "
-        "of a credential of systemd; empty: /root/.docker/config.json",
+        "the name of a credential of systemd; empty: /root/.docker/config.json",
         form=Form.DOCKER_CONFIG,
     )
     renew_s: int = setting(
         300,
-        "docker's configuration is read, and its helpers are asked, this often again, and running nydusd "
-        "are given "
-        "what is new (nydusd 2.4.1, snapshotter 0.15.14 and newer); at most a third of how long a "
-        "credential holds; "
-        "0: never, and nothing warns of credentials that expire",
+        "docker's configuration is read, and its helpers are asked, this often again, and running nydusd are "
+        "given what is new (nydusd 2.4.1, snapshotter 0.15.14 and newer); at most a third of how long a "
+        "credential holds; 0: never, and nothing warns of credentials that expire",
         low=0,
         high=43_200,
     )
@@ -244,8 +240,7 @@ class SnapshotterConfig:
     root: str = setting(
         "/var/lib/containerd-nydus",
         "its root directory; while containerd has images below another root on this node, the default gives "
-        "way to "
-        "that root, and any other value is refused",
+        "way to that root, and any other value is refused",
         form=Form.ROOT_PATH,
     )
     log_level: LogLevel = setting(
@@ -261,8 +256,7 @@ class ProgramsConfig:
     nydus: str = setting(
         "newest",
         'nydusd and nydus-image: "newest": those of the newest installed package nydus-programs-VERSION, or '
-        "where "
-        'there is none, what is in PATH; a version: those of its package; "system": what is in PATH',
+        'where there is none, what is in PATH; a version: those of its package; "system": what is in PATH',
         form=Form.PROGRAMS,
     )
     snapshotter: str = setting(
@@ -283,8 +277,7 @@ class ApplyConfig:
     restarts_per_hour: int = setting(
         6,
         "containerd and the snapshotter are each restarted at most this often in an hour; what begins by "
-        "itself may "
-        "use half of it",
+        "itself may use half of it",
         low=1,
         high=60,
     )

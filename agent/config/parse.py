@@ -94,8 +94,7 @@ def _conflicts(
     """
     found = [
         f"{set_by[key].file} and {document.file} are in conflict: {key} = {as_toml(values[key])} in the "
-        f"first, "
-        f"{as_toml(value)} in the second, which wins; keep one of them"
+        f"first, {as_toml(value)} in the second, which wins; keep one of them"
         for key, value in right.items()
         if key in set_by and values[key] != value
     ]

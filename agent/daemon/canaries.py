@@ -136,9 +136,8 @@ class RegistryCanary:
         self._origin, self._status = origin, 0
         began = asyncio.get_running_loop().time()
         result = _result(began, await self._probe.round(window_s))
-        if (
-            not isinstance(result, CanaryFailed) or result.failure is Failure.REFUSED
-        ):  # that is the mirror's alone
+        if not isinstance(result, CanaryFailed) or result.failure is Failure.REFUSED:
+            # That is the mirror's alone.
             return result
         direct = await self._origins.status(origin)
         self.answers = direct is not None

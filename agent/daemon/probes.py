@@ -217,9 +217,8 @@ class Pinger:
             return False
         answer = await connection.ask(self._url.path, self._url.authority)
         await connection.body(answer, ignore)
-        if (
-            not 200 <= answer.status < 400
-        ):  # what nydusd takes for healthy (storage/src/backend/connection.rs)
+        if not 200 <= answer.status < 400:
+            # What nydusd takes for healthy (storage/src/backend/connection.rs).
             raise ProbeError(Failure.STATUS, f"HTTP {answer.status}")
         return answer.keeps
 

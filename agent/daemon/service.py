@@ -279,9 +279,8 @@ class Service:
             return
         before, view = self._view, self._view_of(session)
         self._view, self._viewed_at, self._marks = view, now, marked
-        with contextlib.suppress(
-            OSError
-        ):  # no room in /run: the sockets still tell, and the next time tries again
+        with contextlib.suppress(OSError):
+            # No room in /run: the sockets still tell, and the next time tries again.
             publish.write(self.places.status, self._encoder.encode(view))
         self._unpublished = ""
         if before is None or publish.sentence(before) != publish.sentence(view):

@@ -326,9 +326,8 @@ class Session:
         return reads_depend(self.state)
 
     def _read_failed(self) -> None:
-        if reads_depend(
-            self.state
-        ):  # under a pin nothing follows from the origins, so no read may have them asked
+        if reads_depend(self.state):
+            # Under a pin nothing follows from the origins, so no read may have them asked.
             self.origins.ask_soon()
 
     def _fenced(self) -> bool:

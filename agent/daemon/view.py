@@ -186,9 +186,8 @@ def conditions(
                      "ping_url fails although the mirror's data path works: is it right?")  # fmt: skip
     yield _condition("SymptomsUnknown", symptoms, "JournalNotFollowed",
                      f"what real reads meet is not seen: {symptoms}")  # fmt: skip
-    goes = (
-        around and state.fence is None and state.mode is not Mode.UNKNOWN
-    )  # where nothing is applied they may
+    # Where nothing is applied, reads may go around the mirror.
+    goes = around and state.fence is None and state.mode is not Mode.UNKNOWN
     yield _condition("ReadsGoAround", goes, "NydusdFallsBack",
                      "nydusd takes reads to the origin by itself: the mirror refuses, resets, times out or "
                      "answers 5xx",

@@ -53,8 +53,7 @@ ELSEWHERE = NotLooked(
 OTHER_FILE = NotLooked(
     "retries",
     "a scheduler has its own file: by the page retryBackToSourceLimit 3, retryLimit 5, retryInterval 100ms "
-    "in "
-    "scheduler.yaml, or in the chart's values, which an audit reads",
+    "in scheduler.yaml, or in the chart's values, which an audit reads",
 )
 
 

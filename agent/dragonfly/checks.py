@@ -72,8 +72,8 @@ RULES: tuple[AuditRule, ...] = (
               "nydusd 2.4.2 the container gets EIO.", of_proxy=True),
     AuditRule("prefetch", "proxy.prefetch", _TRAP, _no_prefetch, "true",
               "Since client v1.4.2 what has at most 4 MiB goes straight to the registry. nydusd reads less "
-              "at "
-              "a time, so without prefetch of whole blobs there is no peer-to-peer at all.", of_proxy=True),
+              "at a time, so without prefetch of whole blobs there is no peer-to-peer at "
+              "all.", of_proxy=True),
     AuditRule("keep", "storage.keep", _TRAP, _is(False), "true",  # noqa: FBT003
               "All that is in the cache is forgotten at each restart of dfdaemon."),
     AuditRule("back-to-source", "proxy.disableBackToSource", _TRAP, _is(True), "false",  # noqa: FBT003
@@ -135,8 +135,7 @@ def old_server(peer: PeerSettings, tag: str) -> Iterator[AuditFinding]:
     if old and peer.serves and peer.number(key) < _LEAST_REQUESTS:
         why = (
             f"Client {tag} asks for each read through its proxy here, and knows no limit of the proxy "
-            f"itself; "
-            "nydusd reads some 1 MiB at a time, and what is beyond is answered with 429."
+            "itself; nydusd reads some 1 MiB at a time, and what is beyond is answered with 429."
         )
         change = f"{peer.change(key, str(REQUESTS))}; or an image of v1.4.1 or later"
         yield peer.finding("download-request-rate", _TRAP, key, str(REQUESTS), why, change=change)
@@ -160,9 +159,8 @@ def _certificate(peer: PeerSettings) -> Iterator[AuditFinding]:
     if not peer.value(key):
         why = (
             "dfdaemon takes any certificate of a registry: who sits between chooses what a tag means. With "
-            "it "
-            "manifests and tokens come over verified TLS; blobs never do (client v1.5), but a digest tells "
-            "them."
+            "it manifests and tokens come over verified TLS; blobs never do (client v1.5), but a digest "
+            "tells them."
         )
         change = (
             f"mount a file with CAs, as `nydus-agent dragonfly render helm-values` does, then {peer.after}"
@@ -177,8 +175,8 @@ LISTENERS = {
     "health": (_ADVICE, "health-address", "It tells others that dfdaemon runs; only this node asks."),
     "metrics": (_ADVICE, "metrics-address",
                 "It tells others what this node fetches; open it only for Prometheus."),
-    "stats": (_TRAP, "stats-address", "Anybody may take profiles of the process, each of which costs it "
-                                      "time."),
+    "stats": (_TRAP, "stats-address",
+              "Anybody may take profiles of the process, each of which costs it time."),
 }  # fmt: skip
 """Server -> (severity, item, why) where it listens for others than its node."""
 _AWAY = (
@@ -211,10 +209,9 @@ def judged_by_ping(config: Config, *, native: bool = False) -> Iterator[AuditFin
     """dfdaemon's /healthy answers 200 while the process lives; `native`: the applied mode came to that."""
     if native or config.mirror.switch is Switch.NATIVE:
         why = (
-            f"{config.mirror.ping_url} answers 200 as long as dfdaemon's process lives, whatever its "
-            f"proxy, disk "
-            "and scheduler do; in mode native nydusd has nothing else to judge by. In mode fence the agent's "
-            "canaries go through the data path."
+            f"{config.mirror.ping_url} answers 200 as long as dfdaemon's process lives, whatever its proxy, "
+            "disk and scheduler do; in mode native nydusd has nothing else to judge by. In mode fence the "
+            "agent's canaries go through the data path."
         )
         yield AuditFinding("health", _TRAP, "mirror.switch", "native", "auto", why,
                            'set mirror.switch = "auto" in agent.toml, then nydus-agent apply')  # fmt: skip
@@ -259,8 +256,7 @@ def _blobs(peer: PeerSettings, config: Config) -> Iterator[AuditFinding | NotLoo
     if plain:
         why = (
             "nydusd asks https registries through its proxy in plain http; without useTLS dfdaemon speaks "
-            "plain "
-            f"http to the TLS port of {_hosts(plain)}, and such images can only go around the peers."
+            f"plain http to the TLS port of {_hosts(plain)}, and such images can only go around the peers."
         )
         yield _of_rules(peer, "tls-rule", "useTLS: true in the rule of https registries", why)
     if secure:

@@ -15,15 +15,13 @@ _YES, _NO = True, False
 _LOOPBACK = "127.0.0.1"
 _CA_IN_POD = "/etc/dragonfly-ca/ca-certificates.crt"
 _NO_BUFFERS = (
-    "The page's 64 KiB were set against the 4 MiB that dfdaemon had for its buffers then. Its default is "
-    "512 KiB "
-    "since v1.4.1 and 2 MiB in v1.5.10: it is left to it."
+    "The page's 64 KiB were set against the 4 MiB that dfdaemon had for its buffers then. Its default is 512 "
+    "KiB since v1.4.1 and 2 MiB in v1.5.10: it is left to it."
 )
 _BANDWIDTH = "The node's network, as --bandwidth says; 50GB a second by default, which is no limit."
 _LOG = (
     "The chart has info: dfdaemon then writes each request with its Authorization header, and so the "
-    "credentials "
-    "of private registries, into its log."
+    "credentials of private registries, into its log."
 )
 
 
@@ -40,11 +38,11 @@ def dfdaemon(site: Site, head: tuple[str, ...]) -> YamlDocument:
     )
     why = "dfdaemon listens on all addresses by default, and then is an open proxy into this node's networks."
     tree = {
-        "host": {"ip": Explained(advertised, "The address at which other peers find this one "
-                                             "(--advertise).")},
-        "manager": {"addr": Explained(wishes.manager or None, "It tells of the schedulers (--manager). "
-                                                              "Without one "
-                                      "dfdaemon reads them from dynconfig.yaml.")},
+        "host": {"ip": Explained(advertised,
+                                 "The address at which other peers find this one (--advertise).")},
+        "manager": {"addr": Explained(wishes.manager or None,
+                                      "It tells of the schedulers (--manager). Without one dfdaemon reads "
+                                      "them from dynconfig.yaml.")},
         "upload": {
             "server": Explained({"ip": advertised, "port": advertised and UPLOAD_PORT},
                                 "Other peers ask here which pieces there are."),
@@ -63,11 +61,9 @@ def dfdaemon(site: Site, head: tuple[str, ...]) -> YamlDocument:
         "metrics": _server(site.metrics.address, site.metrics.port, own.format("mirror.metrics_url")),
         "stats": _server(site.proxy.address if site.proxy.is_loopback else _LOOPBACK, STATS_PORT,
                          "Profiles of the process: for this node alone."),
-        "backend": {"enableHickoryDNS": Explained(_NO, "dfdaemon's own resolver does not read "
-                                                         "/etc/hosts; with "
-                                                  "false it finds registries by the same names as "
-                                                  "containerd and "
-                                                  "nydusd.")},
+        "backend": {"enableHickoryDNS": Explained(_NO, "dfdaemon's own resolver does not read /etc/hosts; "
+                                                       "with false it finds registries by the same names as "
+                                                       "containerd and nydusd.")},
     }  # fmt: skip
     return YamlDocument.of(tree, head)
 
@@ -99,17 +95,14 @@ def _client(site: Site) -> Mapping[str, object]:
               *([{"name": "ca", "mountPath": _CA_IN_POD, "readOnly": True}] if ca else [])]  # fmt: skip
     seed = page.HELM_VALUES["seedClient"]
     return {
-        "enable": Explained(_YES, "The page has false here, and then asks for client pods in its Service "
-                                  "and in its "
-                            "check: neither finds any. nydus-agent wants a peer on each node."),
+        "enable": Explained(_YES, "The page has false here, and then asks for client pods in its Service and "
+                                  "in its check: neither finds any. nydus-agent wants a peer on each node."),
         "image": Explained(seed["image"], "As the seed peers'."),
         "metrics": Explained(seed["metrics"], "As the seed peers'."),
         "config": Explained(_config("client", site, serves=True), "What the page gives to its seed peers, "
-                                                                  "for the "
-                            "nodes' own."),
+                                                                  "for the nodes' own."),
         "extraVolumes": Explained(volumes, "The chart's storage is an emptyDir: it goes with the pod, "
-                                           "whatever "
-                                  "storage.keep says."),
+                                           "whatever storage.keep says."),
         "extraVolumeMounts": Explained(mounts, "The chart's two, and what registryMirror.cert names."),
     }  # fmt: skip
 
@@ -122,18 +115,15 @@ def _config(name: str, site: Site, *, serves: bool) -> Mapping[str, object]:
         "The chart listens on all addresses: an open proxy for whoever reaches the node or the pod."
         if address
         else "All addresses, for the Service (--exposed, or peers that are no node's own): whoever reaches "
-        "them has "
-        "an open proxy. Let a NetworkPolicy or a firewall keep others out."
+        "them has an open proxy. Let a NetworkPolicy or a firewall keep others out."
     )
     answers = (
         "Up to client v1.4.0, which chart 1.7.4 starts where no tag is given, the proxy asks for each read "
-        "here, and "
-        "the chart has 50 a second for clients: what is beyond is answered with 429."
+        "here, and the chart has 50 a second for clients: what is beyond is answered with 429."
     )
     spelled = ' Spelled "dist" as in the chart, because dfdaemon refuses both spellings beside each other.'
-    ca = (
-        _CA_IN_POD if site.wishes.ca and name == "client" else ""
-    )  # clients mount the node's, seed peers have none
+    # Clients mount the node's, seed peers have none.
+    ca = _CA_IN_POD if site.wishes.ca and name == "client" else ""
     return {
         "proxy": _proxy(site, address, ca, why),
         "storage": Explained(_STORAGE, _NO_BUFFERS),
@@ -141,11 +131,9 @@ def _config(name: str, site: Site, *, serves: bool) -> Mapping[str, object]:
         "upload": _upload(site),
         "gc": {"policy": _disk("dist", spelled)},
         "health": _server(address, site.health.port, "The port of mirror.ping_url in agent.toml; for the "
-                                                     "node alone, "
-                          "unless a Service leads there."),
+                                                     "node alone, unless a Service leads there."),
         "metrics": _server("", site.metrics.port, "The port of mirror.metrics_url in agent.toml. On all "
-                                                  "addresses: "
-                           "Prometheus reads it from outside."),
+                                                  "addresses: Prometheus reads it from outside."),
         "log": {"level": Explained("warn", _LOG)},
         "stats": _server(_LOOPBACK, STATS_PORT, "Profiles of the process: for the node alone."),
     }  # fmt: skip
@@ -162,28 +150,23 @@ def _proxy(site: Site, address: str, ca: str, why: str) -> Explained:
     table = {
         "server": Explained({"ip": address or None, "port": site.proxy.port, "requestRateLimit": Explained(
             REQUESTS, "The chart's 50 a second are 50 MiB/s for all containers of a node together: nydusd "
-                      "reads some "
-            "1 MiB at a time, and what is beyond is answered with 429.",
+                      "reads some 1 MiB at a time, and what is beyond is answered with 429.",
         )}, f"{why} The port is that of mirror.url in agent.toml."),
-        "rules": Explained(_rules(site), "The first rule that matches counts. nydusd asks an https "
-                                         "registry through "
-                           "its proxy in plain http, and only useTLS makes dfdaemon speak TLS to it; the "
-                           "page has "
-                           "none, so such reads fail or go around the peers. Registries that speak http "
-                           "stand "
-                           "before, by name: list them in agent.toml."),
+        "rules": Explained(_rules(site), "The first rule that matches counts. nydusd asks an https registry "
+                                         "through its proxy in plain http, and only useTLS makes dfdaemon "
+                                         "speak TLS to it; the page has none, so such reads fail or go "
+                                         "around the peers. Registries that speak http stand before, by "
+                                         "name: list them in agent.toml."),
         "registryMirror": {
             "enableTaskIDBasedBlobDigest": Explained(_YES, "One blob is one task, from "
                                                      "whatever registry and scheme."),
             "cert": Explained(ca or None, "Without it dfdaemon verifies no certificate at all. With it "
-                                          "manifests and "
-                              "tokens are asked for over verified TLS; blobs never are (client v1.5), they "
-                              "are known "
-                              "by their digest."),
+                                          "manifests and tokens are asked for over verified TLS; blobs never "
+                                          "are (client v1.5), they are known by their digest."),
         },
-        "prefetch": Explained(_YES, "nydusd reads in pieces, and since client v1.4.2 what has at most 4 "
-                                    "MiB goes "
-                              "straight to the registry: without prefetch there is no peer-to-peer at all."),
+        "prefetch": Explained(_YES, "nydusd reads in pieces, and since client v1.4.2 what has at most 4 MiB "
+                                    "goes straight to the registry: without prefetch there is no "
+                                    "peer-to-peer at all."),
         "prefetchBandwidthLimit": Explained(_megabytes(site.wishes.bandwidth // 2), "Half of --bandwidth, "
                                                                                     "so that "
                                             "whole images that are fetched ahead leave room for the reads "
@@ -224,9 +207,8 @@ def _megabytes(count: int) -> str | None:
 
 def _disk(spelling: str, why: str) -> Explained:
     policy = {f"{spelling}HighThresholdPercent": DISK_HIGH, f"{spelling}LowThresholdPercent": DISK_LOW}
-    return Explained(policy, "The kubelet removes images at 85 % of the disk by default: dfdaemon must "
-                             "give its cache "
-                     f"up before. The chart has 90 and 70.{why}")  # fmt: skip
+    return Explained(policy, "The kubelet removes images at 85 % of the disk by default: dfdaemon must give "
+                             f"its cache up before. The chart has 90 and 70.{why}")  # fmt: skip
 
 
 def _server(address: str, port: int, why: str) -> Mapping[str, object]:

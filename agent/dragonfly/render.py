@@ -57,8 +57,8 @@ def _kind(site: Site) -> YamlDocument:
     ]
     why = (
         "The ports are those of mirror.url and mirror.ping_url in agent.toml. The page gives no "
-        "listenAddress, and "
-        "kind then opens them on all addresses: the proxy serves whoever reaches this machine."
+        "listenAddress, and kind then opens them on all addresses: the proxy serves whoever reaches this "
+        "machine."
     )
     first = {"role": "worker", "extraPortMappings": Explained(mappings, why)}
     nodes: object = [
@@ -90,16 +90,13 @@ def _peer_service(site: Site) -> YamlDocument:
         "type": "NodePort",
         "externalTrafficPolicy": Explained(
             "Local" if of_node else None,
-            "The peer of the node that was asked. Without it a connection goes to the peer of any node, "
-            "and what "
-            "this node has in its cache is fetched from another."),
-        "ports": Explained(ports, "The ports of mirror.url and mirror.ping_url in agent.toml; the node "
-                                  "ports must be "
-                           "those of the kind configuration."),
+            "The peer of the node that was asked. Without it a connection goes to the peer of any node, and "
+            "what this node has in its cache is fetched from another."),
+        "ports": Explained(ports, "The ports of mirror.url and mirror.ping_url in agent.toml; the node ports "
+                                  "must be those of the kind configuration."),
         "selector": Explained({"app": "dragonfly", "component": component},
-                              "Not `release: dragonfly`, which the page has: the chart's pods carry app "
-                              "and component "
-                              "alone, so the page's Service has no endpoint."),
+                              "Not `release: dragonfly`, which the page has: the chart's pods carry app and "
+                              "component alone, so the page's Service has no endpoint."),
     }  # fmt: skip
     needs = "The peers must listen on more than the loopback: render helm-values with --exposed."
     head = (*_head(FileForm.PEER_SERVICE, "kubectl apply -f FILE"), needs)

@@ -22,8 +22,7 @@ DANGEROUS = (
 """Who writes there has root run what he likes, or the machine's memory and disks."""
 _WHOEVER = (
     "Whoever reaches the proxy or dfdaemon.sock, each user of the node too, may name a file that dfdaemon "
-    "then "
-    "makes"
+    "then makes"
 )
 _HOW = "(X-Dragonfly-Output-Path, seen with 1.5.10)"
 _TRAP = Severity.TRAP

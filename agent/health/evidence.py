@@ -165,9 +165,8 @@ class ClockJump:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """The operator holds the route (`route:
-
-    None` = the pin ended). `until`: when it ends, in monotonic seconds.
+    """The operator holds the route (`route: None` = the pin ended). `until`: when it ends, in monotonic
+    seconds.
     """
 
     route: Route | None

@@ -246,9 +246,8 @@ def _owner_seen(state: State, event: OwnerSeen, now: float, policy: Policy) -> A
     local = state.local or event.owner is Owner.OK
     owner = event.owner
     if owner is Owner.FOREIGN and not (local or policy.loopback):
-        owner = (
-            Owner.UNKNOWN
-        )  # behind a NodePort or ClusterIP any user's socket looks like that, and gets nothing
+        # Behind a NodePort or ClusterIP any user's socket looks like that, and gets nothing.
+        owner = Owner.UNKNOWN
     same = owner is state.owner and local is state.local
     seen = state if same else replace(state, owner=owner, local=local)
     if owner is Owner.FOREIGN:

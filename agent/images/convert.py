@@ -197,9 +197,8 @@ class _Conversion:
                 built.append(self._builder.build(layer, tell))
         with self._step("check"):
             bootstrap = self._builder.merge(built)
-        blobs = {
-            blob.digest: blob for layer in built for blob in layer.blobs
-        }  # two layers may have made one blob
+        # Two layers may have made one blob.
+        blobs = {blob.digest: blob for layer in built for blob in layer.blobs}
         return tuple(blobs.values()), bootstrap
 
     def _by_nydusify(self, source: SourceImage, layers: list[LayerFile]) -> tuple[Sequence[Descriptor], Path]:

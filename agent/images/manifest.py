@@ -31,9 +31,8 @@ _NOTE = "containerd.io/snapshot/nydus-"
 _CAP = 4 << 20  # bytes of a document: what registries take at most (distribution-spec, "Push")
 _BY = "nydus-agent convert"
 _MOST_LAYERS = 512
-_LARGEST = (
-    1 << 42
-)  # bytes of a layer: nobody has such, and sums of them must not overflow what nydus counts with
+# Bytes of a layer: nobody has such, and sums of them must not overflow what nydus counts with.
+_LARGEST = 1 << 42
 
 Json: TypeAlias = Mapping[str, object]
 

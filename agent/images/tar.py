@@ -98,9 +98,8 @@ class TarWalk:
             self.behind = self.behind or bool(piece.strip(b"\0"))
 
     def _next(self) -> TarEntry | None:
-        self._read(
-            -self.length % _BLOCK
-        )  # umoci 0.4.7 leaves out the padding of the last file; Go does not ask for it
+        # Umoci 0.4.7 leaves out the padding of the last file; Go does not ask for it.
+        self._read(-self.length % _BLOCK)
         start, headers = self.length, b""
         while (block := self._read(_BLOCK)).strip(b"\0"):
             headers += block

@@ -157,9 +157,8 @@ class Elements:
             if error.code == errno.ENOENT:
                 return ()
             raise fence_error("NNA0801", "nft's rules could not be read", error) from error
-        return tuple(
-            answer[_FAMILY.size :] for answer in answers
-        )  # the family's header counts others' changes too
+        # The family's header counts others' changes too.
+        return tuple(answer[_FAMILY.size :] for answer in answers)
 
     def _message(self, kind: int, where: str, element: bytes) -> NetlinkMessage:
         flags = REQUEST | ACK | (CREATE if kind == _NEW_ELEMENT else 0)

@@ -42,21 +42,21 @@ _SOCK_DESTROY = 21
 _REQ_BYTECODE = 1  # attribute of a request
 _INFO, _CGROUP_ID = 2, 21  # attributes of an answer
 _WITH_INFO = 1 << (_INFO - 1)  # asked for by an extension's bit
+# Byte code: compare the local end, the remote end, the cgroup.
 _JUMP, _S_COND, _D_COND, _CGROUP_COND = (
     1,
     7,
     8,
     13,
-)  # byte code: compare the local end, the remote end, the cgroup
+)
 _MOST_CGROUPS = 1000
 """The byte code's jumps have 16 bits. Where there are more, the kernel lists all connections, and we choose.
 """
 
 _REQUEST = struct.Struct("=BBBBI48s")  # family, protocol, extensions, pad, states, socket id
 _OLD_REQUEST = struct.Struct("=BBBB48sII")  # family, prefix lengths, extensions, socket id, states, device
-_SOCKET = struct.Struct(
-    "=BBBB48s5I"
-)  # family, state, timer, retransmits, socket id, expires, queues, uid, inode
+# Family, state, timer, retransmits, socket id, expires, queues, uid, inode.
+_SOCKET = struct.Struct("=BBBB48s5I")
 _HOST_CONDITION = struct.Struct("=BBHi")  # family, prefix length, pad, port
 _OPERATION = struct.Struct("=BBH")  # code, bytes to skip if true, bytes to skip if not
 _TCP_INFO = struct.Struct("=24xI16xI4xII84xI4xI")

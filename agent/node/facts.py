@@ -118,10 +118,11 @@ class UnitFact:
     environment: tuple[str, ...] = ()
     needs_reload: bool = False
     inactive_exit_us: int = 0  # InactiveExitTimestampMonotonic, microseconds of CLOCK_MONOTONIC
+    # StartLimitBurst starts within StartLimitIntervalUSec; 0 of either: no limit.
     start_limit: tuple[int, int] = (
         0,
         0,
-    )  # StartLimitBurst starts within StartLimitIntervalUSec; 0 of either: no limit
+    )
     restart_us: int = 0  # RestartUSec: how long systemd waits before it starts it again
     confinement: Confinement = Confinement()
     command: tuple[str, ...] = ()  # the first ExecStart=

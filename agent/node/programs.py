@@ -18,9 +18,8 @@ _MACHINES = {0x3E: Arch.AMD64, 0xB7: Arch.ARM64}  # EM_X86_64, EM_AARCH64
 
 
 def elf_architecture(head: bytes) -> Arch:
-    """The architecture of a program with these first bytes;
-
-    OTHER for anything that is neither ELF nor script.
+    """The architecture of a program with these first bytes; OTHER for anything that is neither ELF nor
+    script.
     """
     if head.startswith(b"#!"):
         return Arch.SCRIPT

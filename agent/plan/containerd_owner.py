@@ -83,8 +83,8 @@ def _rancher(who: str, path: str, content: bytes | None) -> Refusal:
         return Refusal("NNA0318", reason, f"start {who} once, then: nydus-agent plan")
     reason = (
         f"{path} is rendered by {who} at each of its starts, and what is there imports no directory of "
-        f"drop-ins beside "
-        f"it: an edit would be lost, and a template with an import would keep a later {who} from starting"
+        f"drop-ins beside it: an edit would be lost, and a template with an import would keep a later {who} "
+        f"from starting"
     )
     return Refusal("NNA0318", reason, f"upgrade {who} to a release that imports config-v3.toml.d")
 
@@ -93,8 +93,7 @@ def _k0s(path: str, content: bytes | None, keys: str) -> Refusal:
     marked = f' and begins with "{_K0S_MARK}"' if content is not None else " and is not there yet"
     reason = (
         f"{path} is k0s' own{marked}: k0s writes it at each start, watches {_K0S_DROP_INS} and restarts "
-        f"containerd "
-        f"itself, which the agent does not support yet; missing are {keys}"
+        f"containerd itself, which the agent does not support yet; missing are {keys}"
     )
     by_hand = f"put these keys into {_K0S_DROP_INS}/nydus.toml by hand, then: nydus-agent plan"
     return Refusal("NNA0318", reason, by_hand)
@@ -104,8 +103,7 @@ def _microk8s(path: str, keys: str) -> Refusal:
     template = path.rpartition("/")[0] + "/containerd-template.toml"
     reason = (
         f"{path} is MicroK8s' own: MicroK8s renders containerd.toml from {template} at each start of "
-        f"containerd, "
-        f"which the agent does not support yet; missing are {keys}"
+        f"containerd, which the agent does not support yet; missing are {keys}"
     )
     by_hand = f"put these keys into {_MICROK8S_TEMPLATE} by hand, restart MicroK8s, then: nydus-agent plan"
     return Refusal("NNA0318", reason, by_hand)

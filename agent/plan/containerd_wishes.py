@@ -56,8 +56,8 @@ def wished(config: Config, version: Version, kind: Family, base: ContainerdView)
         if base.get(keys.discard_unpacked_layers) is True:
             warnings.append(
                 "layers were discarded after unpacking so far (discard_unpacked_layers); they are kept from "
-                "now on; "
-                "images that lack some must be pulled again before they run under the nydus snapshotter"
+                "now on; images that lack some must be pulled again before they run under the nydus "
+                "snapshotter"
             )
     if mode is ContainerdMode.DEFAULT:
         wishes[keys.snapshotter] = paths.PROXY_PLUGIN
@@ -83,9 +83,8 @@ def _needs_config_path(version: Version, base: ContainerdView) -> bool:
 
 
 def registry_conflict(base: ContainerdView) -> str:
-    """Why config_path cannot be set, "" where it can:
-
-    CRI refuses it beside the older form (pkg/cri/config).
+    """Why config_path cannot be set, "" where it can: CRI refuses it beside the older form
+    (pkg/cri/config).
     """
     registry = base.keys.registry
     if base.get((*registry, "config_path")):
@@ -97,8 +96,7 @@ def registry_conflict(base: ContainerdView) -> str:
         return ""
     return (
         f"plain images do not go through the mirror: {dotted(registry)} uses the older mirrors or "
-        f"configs.tls, "
-        "which containerd refuses beside config_path; move them to hosts.toml files"
+        "configs.tls, which containerd refuses beside config_path; move them to hosts.toml files"
     )
 
 

@@ -57,8 +57,7 @@ def choose(config: Config, facts: Facts) -> tuple[Effective, tuple[Refusal, ...]
     if dialect is Dialect.MIRRORS:
         reasons.append(
             f"one template serves all registries: nydus images of others than {config.mirror.registry} are "
-            f"asked for "
-            "under its name at the mirror"
+            "asked for under its name at the mirror"
         )
         reasons.extend(_mirrors_doubts(facts))
         return Effective(switch, dialect, use_http=False, reasons=tuple(reasons), scheme=scheme), refusals
@@ -128,16 +127,15 @@ def _scheme(config: Config, facts: Facts) -> tuple[Scheme, tuple[str, ...]]:
         return Scheme.HTTPS, ()
     if len(plain) == len(config.registries.hosts):
         return Scheme.HTTP, (
-            "scheme http: only plain http registries are configured, and one scheme serves all nydus "
-            "images; add a "
-            "[[registries.hosts]] table for each https registry that serves nydus images",
+            "scheme http: only plain http registries are configured, and one scheme serves all nydus images; "
+            "add a [[registries.hosts]] table for each https registry that serves nydus images",
         )
     version = version_of(facts.nydusd)
     if version is not None and version >= HTTP_FALLBACK_GONE:
         return Scheme.HTTPS, (
             f"scheme https: nydus images of {', '.join(plain)} cannot be read by nydusd {spelled(version)} "
-            f"with "
-            f"snapshotters before {spelled(MIRRORS_NOT_WRITTEN)}, which have one scheme for all registries",
+            f"with snapshotters before {spelled(MIRRORS_NOT_WRITTEN)}, which have one scheme for all "
+            f"registries",
         )
     return Scheme.HTTPS, (f"scheme https: nydusd falls back to plain http for {', '.join(plain)}",)
 

@@ -249,8 +249,7 @@ def _warnings(config: Config, facts: Facts, target: Wanted) -> tuple[str, ...]:
         if due:
             found.append(
                 "containerd has to restart, which is left to you (containerd.restart = never): nothing of "
-                "this is done "
-                f"before `nydus-agent apply --now`: {due}"
+                f"this is done before `nydus-agent apply --now`: {due}"
             )
     foreign = (path for path in target.snapshotter if not own.ours(facts, path))
     found += [

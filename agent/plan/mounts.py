@@ -76,9 +76,8 @@ def _now(unit: UnitFact, facts: Facts) -> _Loaded:
 
 
 def _read(unit: UnitFact, own: tuple[str, bytes] | None, facts: Facts) -> _Loaded | Unknown:
-    """As systemd reads it next. `own` is the unit's own file;
-
-    None: one that nobody looked at, as it was loaded.
+    """As systemd reads it next. `own` is the unit's own file; None: one that nobody looked at, as it was
+    loaded.
     """
     if isinstance(facts.snapshotter_drop_ins, Unknown):
         return facts.snapshotter_drop_ins
@@ -101,8 +100,7 @@ def _refusal(unit: UnitFact, step: UnitStep, loaded: _Loaded) -> Refusal:
     )
     reason = (
         f"{says} KillMode={loaded.mode} for {unit.name}: a {step.verb.value} would end every nydusd, and "
-        f"with it the "
-        "root file systems of running containers; needed is KillMode=process"
+        "with it the root file systems of running containers; needed is KillMode=process"
     )
     mend = f"take KillMode out of {loaded.path}" if loaded.path else "set KillMode=process in a drop-in"
     return Refusal(_CODE, reason, f"{mend}, then: systemctl daemon-reload && nydus-agent plan")

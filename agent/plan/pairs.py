@@ -65,9 +65,8 @@ def refused(pair: Pair) -> tuple[str, ...]:
         reasons.append(f"nydusd {spelled(pair.nydus)} knows no use_http (it came with {spelled(USE_HTTP)})")
     if pair.snapshotter is not None and pair.snapshotter < OTHER_ARCHIVE:
         reasons.append(
-            f"the archive of snapshotter {spelled(pair.snapshotter)} has another name and layout, and is "
-            f"for x86-64 "
-            f"only (changed in {spelled(OTHER_ARCHIVE)})"
+            f"the archive of snapshotter {spelled(pair.snapshotter)} has another name and layout, and is for "
+            f"x86-64 only (changed in {spelled(OTHER_ARCHIVE)})"
         )
     return tuple(reasons)
 
@@ -94,8 +93,7 @@ def cautions(pair: Pair) -> tuple[str, ...]:
     if snapshotter is not None and _NO_COUNTER[0] <= snapshotter <= _NO_COUNTER[1]:
         reasons.append(
             f"snapshotter {spelled(snapshotter)} may unlink blobs that are in use, and may fail to start a "
-            f"pod for "
-            "want of a counter (containerd/nydus-snapshotter#687, #762; mended after 0.15.15)"
+            "pod for want of a counter (containerd/nydus-snapshotter#687, #762; mended after 0.15.15)"
         )
     if snapshotter is not None and snapshotter >= _LOST_SHARED and pair.daemon_mode is DaemonMode.SHARED:
         reasons.append(

@@ -181,9 +181,8 @@ def _handed_back(facts: Facts, away: Sequence[Step], former: Former, address: st
         return (), steps
     if not _unit_stays(facts, away):
         return (
-            f"containerd names the snapshotter {paths.PROXY_PLUGIN}, as it did before the agent, but no "
-            f"unit of it is "
-            f"left: what runs now ends with the next boot",
+            f"containerd names the snapshotter {paths.PROXY_PLUGIN}, as it did before the agent, but no unit "
+            f"of it is left: what runs now ends with the next boot",
         ), steps
     # Not stopped and started: containerd names it. It may have been broken before us, which is not ours to
     # mend.

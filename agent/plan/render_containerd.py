@@ -233,8 +233,7 @@ def _impossible(ground: _Ground, changes: Mapping[str, bytes | None]) -> tuple[R
         culprit = next(one.path for one in reversed(ground.loaded) if one.version)
         reason = (
             f"{culprit} has version {last}, {root.path} has {root.version}: containerd 2.0 to 2.2 reads all "
-            f"files as "
-            "of the last version, and a file of ours after it would change what the others mean"
+            "files as of the last version, and a file of ours after it would change what the others mean"
         )
         found.append(Refusal("NNA0313", reason, f"give {culprit} the version {root.version}"))
     return tuple(found)

@@ -41,9 +41,8 @@ def wanted(config: Config, facts: Facts, *, default_present: bool) -> WantedHost
     for registry in _named(config):
         if registry.host in refused:
             notes.append(
-                f"plain images of {registry.host} do not go through the mirror, because its certificate "
-                f"does not "
-                f"verify ({refused[registry.host]}) and Dragonfly would not look"
+                f"plain images of {registry.host} do not go through the mirror, because its certificate does "
+                f"not verify ({refused[registry.host]}) and Dragonfly would not look"
             )
             files[registry.host] = host_file(config, registry, mirror=False, dial=_dial(facts))
         else:
@@ -60,8 +59,7 @@ def wanted(config: Config, facts: Facts, *, default_present: bool) -> WantedHost
         )
         notes.append(
             f"only registries that the configuration names go through the mirror, because {why} (Dragonfly "
-            f"client "
-            "v1.3.5); it would ask its own default registry for all others"
+            "client v1.3.5); it would ask its own default registry for all others"
         )
     return WantedHosts(files, tuple(notes))
 

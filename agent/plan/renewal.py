@@ -16,8 +16,7 @@ from agent.registry.expiring import EVERY
 
 TRY = (
     "nydus-agent programs lock --nydus 2.4.4 --snapshotter 0.16.1, then programs package, and install the "
-    "packages; or "
-    "a credential that does not expire"
+    "packages; or a credential that does not expire"
 )
 COST = "once it has expired, what a running container has not read yet fails with EIO"
 
@@ -72,8 +71,7 @@ def warnings(config: Config, facts: Facts) -> tuple[str, ...]:
         also = "; the mirrors dialect excludes such a nydusd"
     return (
         f"credentials that expire are not renewed for running containers (NNA1207): {', '.join(told)}: "
-        f"{COST}: "
-        f"{', '.join(why)}{also}: {TRY}",
+        f"{COST}: {', '.join(why)}{also}: {TRY}",
     )
 
 

@@ -244,6 +244,5 @@ def _warnings(config: Config, changes: Changes, backs: Sequence[_Back]) -> Itera
     if changes.containerd_reason and config.containerd.restart is RestartPolicy.NEVER:
         yield (
             "containerd has to restart, which is left to you (containerd.restart = never): nothing of this "
-            "is done "
-            "before `nydus-agent rollback --now`"
+            "is done before `nydus-agent rollback --now`"
         )

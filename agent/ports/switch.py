@@ -104,9 +104,8 @@ class Watch(Protocol):
         """Becomes readable when something changed."""
 
     def add(self, directory: str) -> bool:
-        """Watch a directory (not what is below its directories);
-
-        False where it is not there or not ours to see.
+        """Watch a directory (not what is below its directories); False where it is not there or not ours
+        to see.
         """
 
     def changed(self) -> tuple[str, ...]:

@@ -166,9 +166,8 @@ def _text(value: object) -> str:
 
 
 def uncompressed(head: bytes) -> bool | None:
-    """Whether the first bytes of a bootstrap are those of an image without compression;
-
-    None: it is no RAFS v6.
+    """Whether the first bytes of a bootstrap are those of an image without compression; None: it is no
+    RAFS v6.
     """
     if len(head) < _HEAD or struct.unpack_from("<I", head, _SUPERBLOCK_AT)[0] != _MAGIC:
         return None

@@ -125,8 +125,7 @@ def judged(trial: Trial, grown: int | None, no_counter: str, registry: str) -> C
         return failed(
             _NUMBER, _NAME, "NNA0735", "the mirror forwards blob requests without taking part",
             cause=f"{mib(trial.tasks)} of {mib(trial.relayed)} came in answers that name a Dragonfly task: "
-                  f"no rule of "
-            "dfdaemon matches them, or they are inside of TLS",
+                  "no rule of dfdaemon matches them, or they are inside of TLS",
             evidence=seen, try_="look at proxy.rules in dfdaemon.yaml",
         )  # fmt: skip
     if grown is None:

@@ -112,8 +112,7 @@ def cautions(config: Config, ports: Ports) -> tuple[str, ...]:
         return ()
     return (
         f"the snapshotter reads {now}/config.json, not {asked or ROOTS_DOCKER}: `nydus-agent plan` shows "
-        f"what is "
-        f"pending, `systemctl cat {paths.SNAPSHOTTER_UNIT}` who says otherwise",
+        f"what is pending, `systemctl cat {paths.SNAPSHOTTER_UNIT}` who says otherwise",
     )
 
 
@@ -132,10 +131,8 @@ def overheard(ports: Ports, found: Sequence[Access]) -> tuple[str, ...]:
         return ()
     return (
         "dfdaemon writes the Authorization header of every request into its log: run it with `--log-level "
-        "warn` "
-        "(its unit: `nydus-agent dragonfly render dfdaemon-unit`; the chart: client.config.log.level), and "
-        "change the "
-        "passwords that it has written",
+        "warn` (its unit: `nydus-agent dragonfly render dfdaemon-unit`; the chart: client.config.log.level), "
+        "and change the passwords that it has written",
     )
 
 

@@ -18,9 +18,8 @@ credentials.
 """
 
 _TEMPORARY = frozenset({"AWS", "oauth2accesstoken", "00000000-0000-0000-0000-000000000000"})
-"""Users whose password is a token of some hours:
-
-Amazon ECR (12 h), Google Artifact Registry (1 h), Azure's (3 h).
+"""Users whose password is a token of some hours: Amazon ECR (12 h), Google Artifact Registry (1 h),
+Azure's (3 h).
 """
 
 

@@ -75,7 +75,8 @@ def test_packages_for_arm64_bring_the_programs_and_they_tell_their_versions(node
     for name in (
         "nydusd",
         "nydus-image",
-    ):  # a build from the crate knows no version of its own, but its compiler
+    ):
+        # A build from the crate knows no version of its own, but its compiler.
         told = node.run([f"{places[Project.NYDUS]}/{name}", "--version"]).stdout
         assert "Rustc: \t\trustc" in told
     assert "v0.16.1" in node.run([f"{places[Project.SNAPSHOTTER]}/containerd-nydus-grpc", "--version"]).stdout

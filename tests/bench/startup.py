@@ -35,8 +35,8 @@ from tests.node.dragonfly import DragonflyStage, staged
 
 METHOD = (
     "nydus-agent bench, from the beginning of the pull to python3 -V's output; a registry of 10 MB/s a "
-    "connection, "
-    "a second peer behind a link without a limit, which has the data in the second half of the rounds"
+    "connection, a second peer behind a link without a limit, which has the data in the second half of the "
+    "rounds"
 )
 ROUNDS, QUICK_ROUNDS = 10, 2
 ORIGIN_RATE = 10_000_000

@@ -38,9 +38,9 @@ from tests.bench.switch_rig import Fault, Outage, Rig, staged
 from tests.node import stock
 
 METHOD = (
-    "two containers read cold files all the time; ms from just before the fault to the end of the first "
-    "read that only "
-    "the origin can have served, of the reads in flight, and the slowest read (see tests/bench/switch.py)"
+    "two containers read cold files all the time; ms from just before the fault to the end of the first read "
+    "that only the origin can have served, of the reads in flight, and the slowest read (see "
+    "tests/bench/switch.py)"
 )
 _ENOUGH = 100
 _FIRST_MS, _CUT_MS, _FREEZE_MS, _BODY_MS, _LIE_MS, _BUSY_MS = 50, 600, 900, 1600, 3000, 300
@@ -167,9 +167,8 @@ def deadly(rig: Rig, deaths: int, others: int) -> tuple[list[Row], list[Goal]]:
     goals = [
         Goal(f"{entry.case}, p99", entry.p99, limit, "ms") for entry, limit in zip(rows, limits, strict=True)
     ]
-    if (
-        deaths < _ENOUGH
-    ):  # of few values the worst is no 99th percentile: one that the machine delayed decides nothing
+    if deaths < _ENOUGH:
+        # Of few values the worst is no 99th percentile: one that the machine delayed decides nothing.
         goals[0] = Goal(f"{rows[0].case}, p50", rows[0].p50, _FIRST_MS, "ms")
     return rows, goals
 

@@ -120,9 +120,8 @@ class TestNames:
         deadline = time.monotonic() + 60
         while len(os.listdir("/proc/self/task")) > before and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert (
-            len(os.listdir("/proc/self/task")) <= before
-        )  # a thread of a test before may have ended meanwhile
+        # A thread of a test before may have ended meanwhile.
+        assert len(os.listdir("/proc/self/task")) <= before
 
 
 def answer_of(names: Names, host: str) -> tuple[str, ...] | PortError:
@@ -275,9 +274,8 @@ class TestLog:
             writer = log.configure(str(tmp_path / "socket"))
             logger = structlog.get_logger()
             started = time.monotonic()
-            for number in range(
-                1000
-            ):  # nobody reads: the queue of a datagram socket holds some hundreds at most
+            for number in range(1000):
+                # Nobody reads: the queue of a datagram socket holds some hundreds at most.
                 logger.info(str(number))
             assert time.monotonic() - started < ENDS_S
             first, later = drained(journald), []

@@ -32,8 +32,7 @@ DONE = {
     "the element deleted": "nft flush set inet nydus_agent mirror4",
     "all made anew at another priority": (
         "nft list table inet nydus_agent | sed 's/priority [^;]*;/priority 10;/; 1i delete table inet "
-        "nydus_agent' "
-        "| nft -f -"
+        "nydus_agent' | nft -f -"
     ),
 }
 

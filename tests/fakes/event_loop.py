@@ -55,9 +55,8 @@ async def _to_the_end(work: Coroutine[Any, Any, T], deadline_s: float) -> T:
         async with asyncio.timeout(deadline_s):
             return await work
     finally:
-        await asyncio.sleep(
-            0.01
-        )  # who was let in just now has a task that must begin: it closes its transport
+        # Who was let in just now has a task that must begin: it closes its transport.
+        await asyncio.sleep(0.01)
         beside = asyncio.all_tasks() - {asyncio.current_task()}
         for each in beside:
             each.cancel()

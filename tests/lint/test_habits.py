@@ -38,9 +38,8 @@ def _broad_handlers(module: Module) -> Iterator[str]:
     for node in nodes(module):
         if isinstance(node, ast.ExceptHandler) and _is_broad(node.type):
             last = node.body[-1]
-            if not (
-                isinstance(last, ast.Raise) and last.exc is None
-            ):  # clean up and raise on: nothing is hidden
+            if not (isinstance(last, ast.Raise) and last.exc is None):
+                # Clean up and raise on: nothing is hidden.
                 yield f"{module.path}:{node.lineno}"
         elif (
             isinstance(node, ast.Call)

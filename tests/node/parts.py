@@ -117,8 +117,7 @@ def make_ca(node: Node, name: str = "ca") -> str:
     node.run(
         f"mkdir -p {PKI} && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 "
         f"-subj '/CN=test {name}' -keyout {base}.key -out {base}.crt -addext "
-        f"basicConstraints=critical,CA:TRUE "
-        f"-addext keyUsage=critical,keyCertSign 2>&1"
+        f"basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign 2>&1"
     )
     return f"{base}.crt"
 
@@ -129,9 +128,8 @@ def make_certificate(node: Node, ca: str, host: str) -> tuple[str, str]:
     key = ca.removesuffix(".crt") + ".key"
     node.run(
         f"openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={host} -keyout {base}.key "
-        f"-out {base}.csr 2>&1 && "
-        f"openssl x509 -req -in {base}.csr -CA {ca} -CAkey {key} -days 30 -out {base}.crt "
-        f"-extfile <(printf 'subjectAltName=DNS:{host},IP:127.0.0.1') 2>&1 && chmod a+r {base}.key"
+        f"-out {base}.csr 2>&1 && openssl x509 -req -in {base}.csr -CA {ca} -CAkey {key} -days 30 -out "
+        f"{base}.crt -extfile <(printf 'subjectAltName=DNS:{host},IP:127.0.0.1') 2>&1 && chmod a+r {base}.key"
     )
     return f"{base}.crt", f"{base}.key"
 

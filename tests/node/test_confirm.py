@@ -58,9 +58,8 @@ def until_taken_back(node: Node) -> None:
     """Wait until the change was taken back: neither its record nor a rollback under way is left."""
 
     def done() -> bool:
-        if node.exists(
-            UNCONFIRMED
-        ):  # looked at from outside: half a minute of asking systemd would cost many seconds
+        if node.exists(UNCONFIRMED):
+            # Looked at from outside: half a minute of asking systemd would cost many seconds.
             return False
         unit = node.run(
             ["systemctl", "is-active", "nydus-agent-rollback.service"], check=False

@@ -108,8 +108,7 @@ CASES = {
     "containerd runs on another file": Case(
         "containerd-outdated", "containerd.service",
         f"cp -a {CONTAINERD} /run/kept && echo 'version = 2' > {CONTAINERD} && systemctl restart containerd "
-        f"&& "
-        f"mv /run/kept {CONTAINERD}", told_within_s=BY_ROOT_S,
+        f"&& mv /run/kept {CONTAINERD}", told_within_s=BY_ROOT_S,
     ),
 }  # fmt: skip
 
@@ -260,9 +259,8 @@ def test_a_change_by_apply_is_no_drift(node: Node) -> None:
 
 
 def test_an_inspection_that_may_not_open_dev_null_looks_at_all_and_calls_nothing_gone(node: Node) -> None:
-    """As kind and small containers lay it:
-
-    ProtectKernelLogs= takes away what /dev/kmsg leads to, for its own unit.
+    """As kind and small containers lay it: ProtectKernelLogs= takes away what /dev/kmsg leads to, for its
+    own unit.
     """
     node.run("ln -sfn /dev/null /dev/kmsg")
     try:

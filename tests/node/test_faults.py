@@ -204,10 +204,11 @@ def test_a_raw_front_can_cut_a_tls_connection_that_it_cannot_read() -> None:
         node.run(fetch)
         assert node.run(["sha256sum", "/run/got"]).stdout.split()[0] == blob().removeprefix("sha256:")
         front.fault("cut")
+        # Partial file, TLS failure, receive failure.
         assert node.run(fetch, check=False).returncode in (
             18,
             35,
             56,
-        )  # partial file, TLS failure, receive failure
+        )
         front.fault("refuse")
         assert node.run(fetch, check=False).returncode == 7  # couldn't connect

@@ -27,8 +27,7 @@ pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 AGENT = "nydus-agent.service"
 ENDED = (
     r"^init.scope: (nydus-agent.service: (Main process exited|Failed with|Watchdog timeout|Killing|Start "
-    r"request)"
-    r"|Failed to start nydus-agent)"
+    r"request)|Failed to start nydus-agent)"
 )
 RESTARTS = int(os.environ.get("NYDUS_AGENT_TEST_RESTARTS", "25"))
 """On each of the two routes."""
@@ -43,9 +42,8 @@ def frozen_mirror(stage: scene.Stage) -> Iterator[Knocker]:
     """
     stage.mirror.unit.freeze()
     try:
-        wait_for_health_state(
-            stage.node, "down"
-        )  # before that the fence is tentative and ends after three seconds
+        # Before that the fence is tentative and ends after three seconds.
+        wait_for_health_state(stage.node, "down")
         with Knocker(stage.node) as knocker:
             yield knocker
     finally:

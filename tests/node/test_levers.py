@@ -59,9 +59,8 @@ def test_a_drill_switches_a_reading_container_there_and_back(
     reader.wait_for(10)
     print(
         f"{kind}: origin after {answer['switched_ms']:.0f} ms, back {answer['returned_s']:.1f} s after the "
-        f"mirror; "
-        f"slowest read {reader.slowest_ms(at):.0f} ms of {len(reader.reads())}, {answer['destroyed']} "
-        f"destroyed"
+        f"mirror; slowest read {reader.slowest_ms(at):.0f} ms of {len(reader.reads())}, "
+        f"{answer['destroyed']} destroyed"
     )
     assert reader.errors() == []
     assert reader.slowest_ms(at) < 2500

@@ -87,10 +87,8 @@ def test_purge_is_refused_while_nydus_containers_run_and_then_leaves_nothing() -
         assert node.read(CONTAINERD_CONFIG) == before
         left = node.run(
             "ls -d /etc/nydus /etc/nydus-agent /var/lib/nydus-agent /run/nydus-agent "
-            "/usr/share/nydus-node-agent "
-            "/etc/systemd/system/nydus-snapshotter.service /etc/containerd/certs.d /usr/bin/nydus-agent "
-            "2>/dev/null "
-            "|| true"
+            "/usr/share/nydus-node-agent /etc/systemd/system/nydus-snapshotter.service "
+            "/etc/containerd/certs.d /usr/bin/nydus-agent 2>/dev/null || true"
         ).stdout
         assert left == ""
         assert "nydus" not in node.run(["nft", "list", "ruleset"]).stdout

@@ -132,8 +132,7 @@ def untouched() -> Iterator[Node]:
 EDIT = f"echo '# by hand' >>{CONTAINERD_CONFIG}"
 SWAP = (
     "mkdir /home/mo && cp -a /etc/containerd /home/mo/ && chown -R nobody: /home/mo && mv /etc/containerd "
-    "/etc/kept && "
-    "ln -s /home/mo/containerd /etc/containerd"
+    "/etc/kept && ln -s /home/mo/containerd /etc/containerd"
 )
 
 

@@ -182,10 +182,9 @@ def test_a_full_disk_in_the_middle_of_the_change_puts_everything_back(node: Node
     # /etc/containerd becomes a small full file system: the snapshotter's files can be written, containerd's
     # cannot.
     node.run(
-        "mkdir /run/full && mount -t tmpfs -o size=64k tmpfs /run/full && cp -a /etc/containerd/. "
-        "/run/full && "
-        "mount --bind /run/full /etc/containerd && "
-        "(dd if=/dev/zero of=/etc/containerd/ballast bs=4k || true) 2>/dev/null"
+        "mkdir /run/full && mount -t tmpfs -o size=64k tmpfs /run/full && cp -a /etc/containerd/. /run/full "
+        "&& mount --bind /run/full /etc/containerd && (dd if=/dev/zero of=/etc/containerd/ballast bs=4k || "
+        "true) 2>/dev/null"
     )
     before = tree(node)
     done = scene.agent(node, "apply", check=False)

@@ -95,10 +95,9 @@ def stage() -> Iterator[scene.Stage]:
         node = made.node
         node.run(
             "ip netns add pod && ip link add host0 type veth peer name eth0 netns pod && "
-            f"ip address add {NODE}/24 dev host0 && ip link set host0 up && "
-            f"ip -n pod address add {POD}/24 dev eth0 && ip -n pod link set eth0 up && ip -n pod link set "
-            f"lo up && "
-            f"ip -n pod route add default via {NODE}"
+            f"ip address add {NODE}/24 dev host0 && ip link set host0 up && ip -n pod address add {POD}/24 "
+            f"dev eth0 && ip -n pod link set eth0 up && ip -n pod link set lo up && ip -n pod route add "
+            f"default via {NODE}"
         )
         serve(node, "127.0.0.1", 4000, "upload")
         serve(node, "127.0.0.1", 4444, "another port")
@@ -209,8 +208,7 @@ def test_a_container_reads_on_meanwhile(fenced: scene.Stage) -> None:
 def test_in_all_this_only_the_configured_address_and_port_were_ever_fenced(
     fenced: scene.Stage, monitor: Monitor
 ) -> None:
-    fenced.node.run(
-        ["systemctl", "restart", "nydus-agent"]
-    )  # with its self-test, and the adoption of the fence
+    # With its self-test, and the adoption of the fence.
+    fenced.node.run(["systemctl", "restart", "nydus-agent"])
     scene.wait_for_route(fenced.node, "origin", 10)
     assert monitor.added() == {("inet nydus_agent", "mirror4", "127.0.0.1", str(PORT))}

@@ -17,9 +17,8 @@ from tests.node import images, layout
 from tests.node.boot import Node
 
 _TIME = 1_700_000_000
-CAPABILITY = b"\x01\x00\x00\x02\x00\x04\x00\x00" + bytes(
-    12
-)  # cap_net_bind_service (linux/capability.h, revision 2)
+# Cap_net_bind_service (linux/capability.h, revision 2).
+CAPABILITY = b"\x01\x00\x00\x02\x00\x04\x00\x00" + bytes(12)
 XATTR = "SCHILY.xattr."
 
 Fill = Callable[[tarfile.TarFile], None]

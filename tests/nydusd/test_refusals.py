@@ -115,9 +115,8 @@ def test_the_recorded_lines_are_those_of_the_program(
         recorded.write(name, written)
     seen = {recorded.masked(text) for _, text in written}
     kept = {recorded.masked(line.text) for line in recorded.lines(name)}
-    kept = {
-        text for text in kept if not text.endswith(": slow request")
-    }  # whether a request is slow is the machine's
+    # Whether a request is slow is the machine's.
+    kept = {text for text in kept if not text.endswith(": slow request")}
     assert kept <= seen, (
         "the program writes other lines: look at agent/health/nydusd_lines.py, then NYDUSD_RECORD=1"
     )

@@ -197,9 +197,8 @@ def before_us(*, enabled: bool, active: bool) -> ProvedNode:
     made.node.processes.on("du", code=1)
     made.before = made.etc()
     made.apply()
-    made.node.units.disable(
-        paths.SNAPSHOTTER_UNIT
-    )  # and somebody was wrong since, which our next apply mended
+    # And somebody was wrong since, which our next apply mended.
+    made.node.units.disable(paths.SNAPSHOTTER_UNIT)
     made.apply()
     made.use_image()
     mounted(made, NYDUSD, OVERLAY)

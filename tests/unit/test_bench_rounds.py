@@ -42,8 +42,7 @@ def test_five_cases_are_measured_the_sixth_is_told_and_the_node_is_as_it_was() -
     assert counts(measured) == dict.fromkeys((Case.OCI, Case.NYDUS, Case.MIRROR, Case.LOCAL, Case.CACHE), 2)
     assert reasons(measured) == {
         Case.REMOTE: "no other peer had the image's data: 0.0 MB of the 120.0 MB that dfdaemon brought in 2 "
-        "cold "
-        "starts came from other peers, the rest from the origin"
+        "cold starts came from other peers, the rest from the origin"
     }
     assert node.left() == []
     results = {result.case: result.runs[0].counted for result in measured.results if result.runs}
@@ -74,8 +73,7 @@ def test_data_that_another_peer_had_counts_as_the_remote_peers_case() -> None:
     assert counts(measured)[Case.REMOTE] == 2
     assert reasons(measured) == {
         Case.MIRROR: "other peers had the image's data each time: 0.0 MB of the 120.0 MB that dfdaemon "
-        "brought in 2 "
-        "cold starts came from the origin, the rest from them"
+        "brought in 2 cold starts came from the origin, the rest from them"
     }
 
 

@@ -124,8 +124,7 @@ def test_a_switch_is_measured_there_and_back(tmp_path: Path) -> None:
         assert made.run() is Exit.OK
     assert made.told == [
         "connections to 127.0.0.1:4001 are refused for 30 s; this counts as an outage; reads should be back "
-        "within "
-        "26 s after it, of which 20 s are this node's slot in the fleet's return",
+        "within 26 s after it, of which 20 s are this node's slot in the fleet's return",
         "the drill begins: ended are 2 connections of nydusd and 3 of the agent",
         "reads go to the origin, after 450 ms: ping refused (4003)",
         "the agent has ended 1 connection of nydusd meanwhile",

@@ -268,9 +268,8 @@ async def test_a_read_that_fails_behind_the_fence_has_the_origin_asked_at_once(t
             registry.close()
             line = "Read from backend failed: Registry(Request(Http(reqwest::Error { kind: Request })))"
             node.fakes.journal.write(line)
-            assert (
-                await until(lambda: not node.fenced()) < 4.5
-            )  # 2 s since the last question, and one repetition
+            # 2 s since the last question, and one repetition.
+            assert await until(lambda: not node.fenced()) < 4.5
 
 
 async def test_under_a_pin_no_origin_is_asked_more_often(tmp_path: Path) -> None:

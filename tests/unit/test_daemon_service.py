@@ -237,9 +237,8 @@ async def test_a_mirror_that_comes_up_here_later_is_asked_for_the_canary_at_once
         async with running(node):
             await until(lambda: node.status["mirror"]["ping_ok"] is False)
             since = time.monotonic()
-            await until(
-                lambda: time.monotonic() - since > 1.5
-            )  # canaries from the loopback are seldom by now
+            # Canaries from the loopback are seldom by now.
+            await until(lambda: time.monotonic() - since > 1.5)
             await mirror.revive()
             node.fakes.tables.held[mirror.proxy_port] = 0
             assert await until(node.is_("healthy", "mirror")) < 2.5

@@ -94,9 +94,8 @@ def test_slow_canaries_speak_for_as_long_as_two_of_them_take() -> None:
         .at(11.1, CanaryOk(11.05, 0.05))
     )
     run.at(16.0, PingFailed(16.0, REFUSED, ""))
-    assert (
-        run.state.ping_refuted
-    )  # 4.95 s after the last clean one began: 3.4 s, and twice the second that it grew by
+    # 4.95 s after the last clean one began: 3.4 s, and twice the second that it grew by.
+    assert run.state.ping_refuted
     run.at(17.0, PingFailed(17.0, REFUSED, ""))
     assert run.health_state() is HealthState.SUSPECT
 

@@ -11,8 +11,7 @@ RETRY = "Read from backend failed: {}, retry count 3"
 STATUS = 'Registry(Request(ErrorWithMsg("")))'
 CUT = (
     "Registry(Transport(reqwest::Error { kind: Body, source: hyper::Error(Body, Custom { kind: "
-    "UnexpectedEof, "
-    "error: IncompleteBody }) }))"
+    "UnexpectedEof, error: IncompleteBody }) }))"
 )
 TIMED_OUT = "Registry(Transport(reqwest::Error { kind: Decode, source: TimedOut }))"
 DESTROYED = (

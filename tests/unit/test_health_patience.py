@@ -49,9 +49,8 @@ def test_what_was_learned_is_forgotten_within_minutes() -> None:
 
 def test_a_mirror_that_was_frozen_once_is_waited_for_no_longer_afterwards() -> None:
     run = healthy().at(10.6, PingFailed(10.0, SILENT, ""))
-    run.at(
-        12.0, PingOk(10.0, 2.0), PingOk(10.1, 1.9), PingOk(10.7, 1.3)
-    )  # thawed: all that waited is answered
+    # Thawed: all that waited is answered.
+    run.at(12.0, PingOk(10.0, 2.0), PingOk(10.1, 1.9), PingOk(10.7, 1.3))
     assert window(run) == CAP_S
     run.at(12.1, PingOk(12.099, 0.001))
     assert window(run) == FLOOR_S
@@ -154,9 +153,8 @@ def test_the_lesser_of_two_late_answers_is_learned_and_the_last_one_is_waited_fo
 ) -> None:
     policy, pace = Policy(), Pace()
     for start, latency_s in zip((10.0, 20.0), latencies, strict=True):
-        pace = learned(
-            pace, start + 5, 0.001, start + 5.001, FLOOR_S, policy
-        )  # in good time: the doubt is over
+        # In good time: the doubt is over.
+        pace = learned(pace, start + 5, 0.001, start + 5.001, FLOOR_S, policy)
         pace = learned(pace, start + 6, latency_s, start + 6 + latency_s, FLOOR_S, policy)
     assert pace.slowest_s == 0.9
     assert ping_window_s(State(ping_pace=pace), policy) == min(2 * latencies[1], CAP_S)

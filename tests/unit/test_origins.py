@@ -69,9 +69,8 @@ async def test_an_origin_that_was_resolved_once_is_asked_even_where_no_name_can_
         names.known.clear()  # as where the node has no task left for the question
         server = await asyncio.start_server(registry, "127.0.0.1", port)
         assert (await told(origins, seen)).good
-        names.known = {
-            "registry.test": ("127.0.0.2",)
-        }  # it has moved, which is looked up as soon as it can be
+        # It has moved, which is looked up as soon as it can be.
+        names.known = {"registry.test": ("127.0.0.2",)}
         assert f"connect to 127.0.0.2:{port}" in (await told(origins, seen)).detail
     server.close()
 

@@ -74,9 +74,8 @@ def test_what_is_missing_and_what_is_there_twice_is_named() -> None:
     assert "is there already, as release[0]" in problems(text)
     lines = text.splitlines()
     without = "\n".join(line for line in lines if not line.startswith(("url", "size")))
-    assert (
-        problems(without).count("is missing") == 8
-    )  # url and size, of two releases; size of four programs, once each
+    # Url and size, of two releases; size of four programs, once each.
+    assert problems(without).count("is missing") == 8
 
 
 @pytest.mark.parametrize(

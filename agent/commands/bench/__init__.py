@@ -65,8 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--ready", default="", metavar="REGEX",
         help="a container is ready when a line of its output matches, and is ended then (default its first "
-             "output, and "
-        "it must end by itself with 0)",
+             "output, and it must end by itself with 0)",
     )  # fmt: skip
     add("-n", type=_count, default=5, metavar="N", dest="repetitions", help="starts of each case (default 5)")
     add("--deadline", type=duration_option("5s", "1h"), default=120, metavar="TIME",
@@ -86,9 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--take-away", action="store_true",
         help="remove named images that are on the node already and that no container uses, and pull them "
-             "again at the "
-        "end (default: of a nydus image that is there only the start from its cache is measured, of a plain "
-        "one none)",
+             "again at the end (default: of a nydus image that is there only the start from its cache is "
+             "measured, of a plain one none)",
     )  # fmt: skip
     add("--yes", action="store_true", help="do it; without this only what it would do to the node is told")
 
@@ -271,20 +269,17 @@ def announced(pairs: Sequence[ImagePair], wanted: WantedStart) -> list[str]:
     if any(pair.nydus for pair in pairs):
         pinned = in_words(2 * wanted.deadline_s + 60)
         lines += [
-            f"  nydus images are pulled, started and removed {times}, in containerd's namespace "
-            f"{NAMESPACE}, with "
-            "nydusd's cache of them",
+            f"  nydus images are pulled, started and removed {times}, in containerd's namespace {NAMESPACE}, "
+            "with nydusd's cache of them",
             f"  reads of the whole node are pinned to the origin, for {pinned} at a time at most, while "
-            f"nydus is "
-            "measured without Dragonfly",
+            "nydus is measured without Dragonfly",
             "  this node's dfdaemon forgets the images' blobs",
         ]
     lines.append("  the page cache is dropped before each start: other programs read from the disk again")
     if wanted.take_away:
         lines.append(
             "  named images that are on the node now, and that no container uses, are removed and pulled "
-            "again at the "
-            "end; nydusd's cache of them begins anew"
+            "again at the end; nydusd's cache of them begins anew"
         )
     none = "No other image" if wanted.take_away else "No image"
     lines.append(f"{none} that is on the node now is removed. No change of the node may begin meanwhile.")

@@ -32,9 +32,8 @@ class Traffic:
     """When its process began, in its own words; "": it does not tell."""
 
     def since(self, before: Traffic) -> Traffic | None:
-        """What was brought meanwhile;
-
-        None: it was started anew, and what it had counted until then is lost.
+        """What was brought meanwhile; None: it was started anew, and what it had counted until then is
+        lost.
         """
         moved = Traffic(self.source - before.source, self.remote - before.remote, self.local - before.local)
         anew = self.started != before.started or min(moved.source, moved.remote, moved.local) < 0

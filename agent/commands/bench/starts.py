@@ -163,9 +163,8 @@ class StartImage:
             layers = self.layers()
         self._remove_image()
         if layers is not None:
-            if not shared(
-                self._there, layers
-            ):  # of what others have too, more may stay than was there before
+            if not shared(self._there, layers):
+                # Of what others have too, more may stay than was there before.
                 self.wait_gone(layers)
             self._remove_cache(layers)
 

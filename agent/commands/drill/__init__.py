@@ -52,9 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises ConfigError, LockedError, FenceError, AgentError NNA1020 (refused);
-
-    KeyboardInterrupt after a signal.
+    """Raises ConfigError, LockedError, FenceError, AgentError NNA1020 (refused); KeyboardInterrupt after
+    a signal.
     """
     config = context.load_config().config
     ports = wire.drill_ports()
@@ -130,8 +129,7 @@ def _warning(wanted: WantedDrill, now: Settings, picture: Picture) -> str:
     held = " (the flap penalty holds it back)" if rehearsal.is_held(now.policy, _penalty(picture)) else ""
     return (
         f"connections to {now.proxy.authority} are {what} for {in_words(wanted.seconds)}; this counts as an "
-        f"outage; "
-        f"reads should be back within {in_words(wanted.return_s)} after it{held}{fleet}"
+        f"outage; reads should be back within {in_words(wanted.return_s)} after it{held}{fleet}"
     )
 
 

@@ -79,9 +79,8 @@ def _begin_repair(config: Config, ports: Ports, looked: drift.DriftFound) -> Non
     """Let systemd start the repair beside this inspection, which changes nothing itself."""
     if config.drift.repair is not Repair.OWN or not repair.due(ports, looked):
         return
-    with contextlib.suppress(
-        ProcessError
-    ):  # without systemd: nobody waits for it, and the next inspection tries again
+    with contextlib.suppress(ProcessError):
+        # Without systemd: nobody waits for it, and the next inspection tries again.
         ports.processes.run(["systemctl", "start", "--no-block", paths.REPAIR_UNIT], deadline_s=_START_S)
 
 

@@ -64,9 +64,8 @@ def problems(picture: Picture) -> Iterator[AgentError]:
     yield from _not_taken_back(picture)
     yield from picture.leftovers.problems()
     if picture.effective is not None and isinstance(proof, ProofStatus):
-        yield from (
-            _check(check, "failed") for check in proof.failed[:1]
-        )  # what follows from it is in the proof
+        # What follows from it is in the proof.
+        yield from (_check(check, "failed") for check in proof.failed[:1])
         yield from _pending(picture, proof)
         yield from _unrenewed(proof)
     if picture.effective is not None:

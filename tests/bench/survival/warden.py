@@ -122,9 +122,8 @@ def _submit(parent: socket.socket) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     program = [_instruction(0x20, 0, 0, 0)]  # load the call's number
     for index, number in enumerate(sorted(_NAMES)):
-        program.append(
-            _instruction(0x15, len(_NAMES) - index, 0, number)
-        )  # equal: jump to the last instruction
+        # Equal: jump to the last instruction.
+        program.append(_instruction(0x15, len(_NAMES) - index, 0, number))
     program += [_instruction(0x06, 0, 0, _ALLOW), _instruction(0x06, 0, 0, _NOTIFY)]
     code = ctypes.create_string_buffer(b"".join(program))
     header = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code)))

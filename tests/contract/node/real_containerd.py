@@ -117,9 +117,8 @@ class _RealWorld(ContainerdWorld):
         _run("systemctl", "stop", "containerd")
 
     def start_containerd(self) -> None:
-        _run(
-            "systemctl", "reset-failed", "containerd"
-        )  # tests restart it more often than its start limit allows
+        # Tests restart it more often than its start limit allows.
+        _run("systemctl", "reset-failed", "containerd")
         _run("systemctl", "restart", "containerd")
 
     def break_cri(self) -> None:
