@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
+from agent.config.forms import is_link_local
 from agent.errors import FileError, HttpError
 from agent.ports import HttpAnswer
 
@@ -332,8 +333,7 @@ def _refuse_link_local(host: str, url: str) -> None:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return  # a name: its addresses are looked at when it is resolved
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    if (mapped or address).is_link_local:
+    if is_link_local(address):
         raise _not_sent(url, f"{host} is a link-local address")
 
 

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Exit code 3: an audit found something; 4: it found nothing, and something could not be told.
 
-    Raises ConfigError (NNA0101, NNA1501, NNA1501, NNA1501), UsageError.
+    Raises ConfigError (NNA0101, NNA1501), UsageError.
     """
     return _ACTIONS[args.action][2](args, context)
 

@@ -91,19 +91,17 @@ def _bad_address(host: str) -> Complaint | None:
     if address is None:
         fix = "write 127.0.0.1" if host == "localhost" else "write the address that it stands for"
         return f"names a host ({host}); the fence and nydusd need an address that DNS cannot change", fix
-    link_local = _link_local(address)
-    if link_local is not None:
-        return link_local
+    if is_link_local(address):
+        return f"{address} is link-local (cloud metadata lives there)", "write the mirror's own address"
     if address.is_unspecified or address.is_multicast:
         return f"{address} is no address of a single host", "write 127.0.0.1 for a mirror on this node"
     return None
 
 
-def _link_local(address: Address) -> Complaint | None:
+def is_link_local(address: Address) -> bool:
+    """Whether an address is one that is never asked: 169.254/16 and fe80::/10, mapped ones too."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    if (mapped or address).is_link_local:
-        return f"{address} is link-local (cloud metadata lives there)", "write the mirror's own address"
-    return None
+    return (mapped or address).is_link_local
 
 
 def _mirror_url(text: str) -> Complaint | None:

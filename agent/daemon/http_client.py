@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+from agent.config.forms import is_link_local
 from agent.health.evidence import Failure
 
 _HEADER_CAP = 16384
@@ -240,13 +241,11 @@ def fields(lines: Iterable[str]) -> dict[str, str]:
 
 
 def link_local(host: str) -> bool:
-    """Whether an address is one that is never asked: 169.254/16 and fe80::/10, mapped ones too."""
+    """Whether `host` is an address that is never asked (`is_link_local`); a name is none."""
     try:
-        address = _address(host.partition("%")[0])
+        return is_link_local(_address(host.partition("%")[0]))
     except ValueError:
         return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_link_local
 
 
 @functools.lru_cache(maxsize=32)

@@ -144,8 +144,8 @@ def load_document(cls: type[T], content: bytes | str, cap: int = CAP) -> T:
 
 def from_document(cls: type[T], found: Mapping[str, object]) -> T:
     """The same of what was parsed already. Raises DocumentError."""
-    # As above.
-    for key, wanted in (("apiVersion", API_VERSION), ("kind", cls.KIND)):  # type: ignore[attr-defined]
+    kind = cls.KIND  # type: ignore[attr-defined]  # a document's class has one
+    for key, wanted in (("apiVersion", API_VERSION), ("kind", kind)):
         if found.get(key) != wanted:
             raise DocumentError(key, f"is not {wanted!r}")
     return from_json(cls, found)
