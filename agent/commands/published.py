@@ -1,21 +1,24 @@
 """What the daemon and root's verbs have published, read defensively: status.json is written by an
-unprivileged user, so its size is capped, links are not followed, and a value of another type than expected
-counts as not there.
+unprivileged user, so its size is capped, links are not followed, and it is read strictly. In root's own files
+a value of another type than expected counts as not there.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from agent.commands.json_fields import JsonObject, number, table, tables, text, texts, truth, whole
 from agent.documents.codec import DocumentError, from_document
 from agent.documents.status import DaemonStatus
 from agent.outside_json import json_value
 
 SIZE_CAP = 1 << 20  # bytes; a status is a few thousand
+
+JsonObject: TypeAlias = Mapping[str, object]
+"""A JSON object of which nothing is known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +110,17 @@ class ProofStatus:
 def proof_status_of(data: JsonObject) -> ProofStatus:
     """What proof.json says; an unknown state counts as unknown."""
     checks = tuple(
-        CheckStatus(whole(item, "number"), text(item, "name"),
-             state if (state := text(item, "state")) in ("ok", "failed", "not-proved") else "unknown",
-             text(item, "detail"), text(item, "code"), text(item, "cause"), texts(item, "evidence"),
-             text(item, "try"))
-        for item in tables(data, "checks")
+        CheckStatus(_whole(item, "number"), _text(item, "name"),
+             state if (state := _text(item, "state")) in ("ok", "failed", "not-proved") else "unknown",
+             _text(item, "detail"), _text(item, "code"), _text(item, "cause"), _texts(item, "evidence"),
+             _text(item, "try"))
+        for item in _tables(data, "checks")
     )  # fmt: skip
-    versions = {name: value for name, value in table(data, "versions").items() if isinstance(value, str)}
+    versions = {name: value for name, value in _table(data, "versions").items() if isinstance(value, str)}
     in_order = tuple(sorted(checks, key=lambda check: check.number))
     return ProofStatus(
-        number(data, "at"), in_order, texts(data, "drift"), versions, texts(data, "pending"),
-        texts(data, "unrenewed"), texts(data, "unseen"),
+        _number(data, "at"), in_order, _texts(data, "drift"), versions, _texts(data, "pending"),
+        _texts(data, "unrenewed"), _texts(data, "unseen"),
     )  # fmt: skip
 
 
@@ -139,7 +142,52 @@ class EffectiveStatus:
 def effective_of(data: JsonObject) -> EffectiveStatus:
     """What effective.json says."""
     return EffectiveStatus(
-        number(data, "at"), whole(data, "generation"), text(data, "switch", "unknown"), text(data, "dialect"),
-        truth(data, "use_http"), texts(data, "reasons"), texts(data, "not_accelerated"),
-        whole(data, "rolled_back_to"),
+        _number(data, "at"), _whole(data, "generation"), _text(data, "switch", "unknown"),
+        _text(data, "dialect"), _truth(data, "use_http"), _texts(data, "reasons"),
+        _texts(data, "not_accelerated"), _whole(data, "rolled_back_to"),
     )  # fmt: skip
+
+
+def _text(data: JsonObject, key: str, default: str = "") -> str:
+    """A text, shortened to 1000 characters."""
+    value = data.get(key)
+    return value[:1000] if isinstance(value, str) else default
+
+
+def _number(data: JsonObject, key: str) -> float | None:
+    """A finite number; a bool is none."""
+    value = data.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e15:
+        return None
+    return float(value)
+
+
+def _whole(data: JsonObject, key: str, default: int = 0) -> int:
+    """A whole number."""
+    value = _number(data, key)
+    return default if value is None else int(value)
+
+
+def _truth(data: JsonObject, key: str) -> bool | None:
+    """True, False, or None for "not known"."""
+    value = data.get(key)
+    return value if isinstance(value, bool) else None
+
+
+def _table(data: JsonObject, key: str) -> JsonObject:
+    """A nested object; empty where there is none."""
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _tables(data: JsonObject, key: str) -> Iterator[JsonObject]:
+    """The objects in a list, at most 100."""
+    value = data.get(key)
+    yield from (item for item in (value[:100] if isinstance(value, list) else ()) if isinstance(item, dict))
+
+
+def _texts(data: JsonObject, key: str) -> tuple[str, ...]:
+    """The texts in a list, at most 100."""
+    value = data.get(key)
+    items = value[:100] if isinstance(value, list) else []
+    return tuple(item[:1000] for item in items if isinstance(item, str))

@@ -15,9 +15,9 @@ from agent.commands.plan_file import plan_body as plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
 from agent.config.model import Config, Repair
 from agent.console import Console, Tone, Toned
+from agent.documents.codec import to_json
 from agent.errors import Exit
 from agent.plan.drift import Finding
-from agent.plan.drift_form import encode_findings
 from agent.ports import Ports
 from agent.proof.proofs import body as proof_body
 
@@ -118,8 +118,8 @@ def _body(
     return {
         "changed": changed,
         "steps": list(outcome.steps) if outcome is not None else [],
-        "found": encode_findings(ready.looked.findings) if ready is not None else [],
-        "left": encode_findings(left),
+        "found": to_json(ready.looked.findings) if ready is not None else [],
+        "left": to_json(left),
         "unseen": list((outcome or ready.looked).unseen) if ready is not None else [],
         "waiting": list(ready.waiting) if ready is not None else [],
         "plan": plan_body(ready.plan, generation.effective if generation is not None else None)

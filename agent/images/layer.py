@@ -48,9 +48,11 @@ class LayerFile:
 def read_layer(
     path: Path, descriptor: Descriptor, diff_id: str, tree: FileTree, *, limit: int, content: bool
 ) -> LayerFile:  # fmt: skip
-    """Read a layer, and put it on top of a tree; `content`: with the digests of its files. Raises
-    ConvertError: NNA1403 and NNA1403 as the tree does, NNA1403 its tar is longer than `limit` bytes, NNA1423
-    it cannot be decompressed."""
+    """Read a layer, and put it on top of a tree; `content`: with the digests of its files.
+
+    Raises ConvertError: NNA1403 as the tree does, or where its tar is longer than `limit` bytes; NNA1423
+    where it cannot be decompressed.
+    """
     walk = TarWalk(_checked(_unpacked(path), diff_id, limit), content=content)
     return LayerFile(path, descriptor, walk, tree.add_layer(walk))
 

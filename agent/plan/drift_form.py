@@ -1,5 +1,5 @@
-"""expected.json and drift.json: what the drift's values look like as documents. Pure; decoding is defensive,
-because a reader may be older or newer than the writer.
+"""expected.json, and what is read of drift.json. Pure; decoding is defensive, because a reader may be older
+or newer than the writer.
 """
 
 from __future__ import annotations
@@ -41,17 +41,6 @@ def decode_expected(document: Mapping[str, Any] | None) -> Expected | None:
         )  # fmt: skip
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def encode_findings(found: Sequence[Finding]) -> list[dict[str, object]]:
-    """The findings of drift.json."""
-    return [
-        {
-            "kind": one.kind.value, "subject": one.subject, "what": one.what, "evidence": list(one.evidence),
-            "remedy": one.remedy.value, "try": one.try_,
-        }
-        for one in found
-    ]  # fmt: skip
 
 
 def decode_findings(listed: object) -> tuple[Finding, ...]:

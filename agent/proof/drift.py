@@ -14,6 +14,7 @@ from agent.apply import documents, generations
 from agent.apply.generations import Generation
 from agent.config.accepted import restored
 from agent.config.model import Config
+from agent.documents.codec import to_json
 from agent.errors import ApplyError, FileError, PortError
 from agent.node.facts import UnitFact
 from agent.outside_json import json_value
@@ -29,7 +30,6 @@ from agent.plan.drift import (
     masked_finding,
     ours,
 )
-from agent.plan.drift_form import encode_findings
 from agent.plan.repair import FileDrift, Recorded, compare
 from agent.plan.show import hide
 from agent.ports import Files, Ports
@@ -191,7 +191,7 @@ def publish(files: Files, looked: DriftFound, *, at: float, gave_up: Sequence[st
         return
     document = {
         "apiVersion": API_VERSION, "kind": "Drift", "at": at, "generation": looked.generation.number,
-        "findings": [_told(one) for one in encode_findings(looked.findings)],
+        "findings": [_told(to_json(one)) for one in looked.findings],
         "unseen": [hide(one) for one in looked.unseen], "gave_up": list(gave_up),
     }  # fmt: skip
     if fact is None or _news(fact.content) != _news(documents.encoded(document)):

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from agent.config.model import EndpointConfig
+from agent.documents.codec import to_json
 from agent.errors import ConfigError
 from agent.node.facts import FenceAbility
 from agent.plan.drift import Expected, Finding, Kind, Remedy
-from agent.plan.drift_form import encode_expected, encode_findings
+from agent.plan.drift_form import encode_expected
 from tests.fakes.event_loop import on_time, until
 from tests.fakes.mirror import SmallMirror, Way
 from tests.unit.daemon_node import Node, fresh, healthy, running
@@ -225,7 +226,7 @@ async def test_a_changed_file_asks_root_to_look_and_what_root_saw_is_told(tmp_pa
         node.fakes.watch.touch("/etc/nydus/nydusd-config.json")
         await until((Path(node.places.requests) / "drift").exists)
         down = Finding(Kind.UNIT_DOWN, "x.service", "x.service does not run", Remedy.REPAIR, "x")
-        node.put(node.places.drift, {"findings": encode_findings([down])})
+        node.put(node.places.drift, {"findings": to_json([down])})
         node.fakes.watch.touch(node.places.drift)
         await until(lambda: node.condition("Drift") == "True", 0.5)
         assert [one["kind"] for one in node.status["drift"]] == ["unit-down"]

@@ -15,9 +15,10 @@ from agent.daemon.drift import Drift, active_link
 from agent.daemon.lease import FenceLease
 from agent.daemon.settings import Places
 from agent.daemon.view import Problems, conditions
+from agent.documents.codec import to_json
 from agent.health.state import State
 from agent.plan.drift import Expected, Finding, Kind, Remedy
-from agent.plan.drift_form import encode_expected, encode_findings
+from agent.plan.drift_form import encode_expected
 from tests.fakes.daemon import FakeCgroups, FakeWatch
 from tests.fakes.fence import FakeFence
 
@@ -52,7 +53,7 @@ class Tree:
         self.write(paths.EXPECTED, json.dumps(encode_expected(expected)))
 
     def root_found(self, *found: Finding, gave_up: tuple[str, ...] = ()) -> bool:
-        document = {"findings": encode_findings(found), "gave_up": gave_up}
+        document = {"findings": to_json(found), "gave_up": gave_up}
         self.write(paths.DRIFT, json.dumps(document))
         return self.event(self.places.drift)
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
+from agent.documents.codec import to_json
 from agent.node.facts import FileFact
 from agent.plan.drift import Expected, ExpectedProgram, Finding, Kind, Remedy
-from agent.plan.drift_form import decode_expected, decode_findings, encode_expected, encode_findings
+from agent.plan.drift_form import decode_expected, decode_findings, encode_expected
 from agent.plan.repair import IMPORTS, VERSION, FileDrift, Recorded, compare, keys_after
 from agent.plan.steps import RemoveFile, WriteFile
 from agent.plan.unit_files import contradictions, unit_of
@@ -221,7 +222,7 @@ def test_what_is_published_comes_back_as_it_was() -> None:
     expected = Expected(7, ("/etc/a",), (("/etc/b", "bb"),), (program,))
     assert decode_expected(encode_expected(expected)) == expected
     finding = Finding(Kind.UNIT_DOWN, "a", "a is down", Remedy.REPAIR, "try this", ("seen",))
-    assert decode_findings(encode_findings([finding])) == (finding,)
+    assert decode_findings(to_json([finding])) == (finding,)
 
 
 @pytest.mark.parametrize("document", [None, {}, {"generation": "x"}, {"generation": 1, "files": [3]}])

@@ -13,9 +13,9 @@ from agent import paths, wire
 from agent.apply.leftovers import Leftovers, leftovers_of, lives
 from agent.apply.unconfirmed import pending_of
 from agent.commands.context import Context
-from agent.commands.json_fields import JsonObject
 from agent.commands.published import (
     EffectiveStatus,
+    JsonObject,
     ProofStatus,
     Unreadable,
     daemon_status,
