@@ -237,7 +237,9 @@ def test_containerd_asks_a_registry_alone_with_its_ca_and_logs_no_error(
     )
     node.write(f"/run/certs.d/{STRANGER}/hosts.toml", file.decode())
     told = node.run(["ctr", "content", "fetch", "--hosts-dir", "/run/certs.d", f"{STRANGER}/reader:1"])
-    assert "level=error" not in told.stderr
+    # ctr's progress display may ask once more when the fetch has ended, and logs that as an error.
+    errors = [line for line in told.stderr.splitlines() if "level=error" in line]
+    assert [line for line in errors if not line.endswith('context canceled"')] == []
     node.run(["ctr", "images", "rm", f"{STRANGER}/reader:1"])
 
 
