@@ -130,7 +130,7 @@ class ConvertError(AgentError):
 
 
 class PortError(AgentError):
-    """An outside thing did not do what was asked. Base of the errors that adapters raise."""
+    """An outside thing did not do what was asked. Base of the errors that the edges raise."""
 
 
 class SystemdError(PortError):

@@ -1,6 +1,6 @@
-"""The composition root: the only module that imports adapters.
+"""The composition root: the only module that imports the edges.
 
-Imports are inside the functions, because each verb and the daemon pays only for the adapters that it uses
+Imports are inside the functions, because each verb and the daemon pays only for the edges that it uses
 (grpcio alone costs 20 MB of memory).
 """
 
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
 
 def root_ports(config: Config) -> Ports:
     """The ports of a root process on this node."""
-    from agent.adapters.alarms import SystemdAlarms
-    from agent.adapters.containerd import ContainerdClient, SnapshotterClient
-    from agent.adapters.files import RootFiles
-    from agent.adapters.http import PlainHttp
-    from agent.adapters.ledger import DiskLedger
-    from agent.adapters.loopback import RegistryTls
-    from agent.adapters.nydusd import NydusdApi
-    from agent.adapters.process import ChildProcesses
-    from agent.adapters.systemd import SystemdUnits
-    from agent.adapters.trial import PrivateTrials
     from agent.netfilter.fence import NftFence
     from agent.netfilter.sock_diag import KernelSockets
-    from agent.node.moment import SystemClock
+    from agent.node.machine import SystemClock
     from agent.ports import Ports
+    from agent.system.alarms import SystemdAlarms
+    from agent.system.containerd import ContainerdClient, SnapshotterClient
+    from agent.system.files import RootFiles
+    from agent.system.http import PlainHttp
+    from agent.system.ledger import DiskLedger
+    from agent.system.loopback import RegistryTls
+    from agent.system.nydusd import NydusdApi
+    from agent.system.process import ChildProcesses
+    from agent.system.systemd import SystemdUnits
+    from agent.system.trial import PrivateTrials
 
     return Ports(
         files=RootFiles("/"),
@@ -72,32 +72,32 @@ def root_ports(config: Config) -> Ports:
 
 def program_ports(root: str) -> ProgramPorts:
     """The ports for a look at the nydus programs, with the files below `root`."""
-    from agent.adapters.files import RootFiles
     from agent.node.installed import ProgramPorts
+    from agent.system.files import RootFiles
 
     return ProgramPorts(RootFiles(root), _processes(), os.uname().machine)
 
 
 def root_files(root: str) -> Files:
     """The files below `root` alone, for verbs that need nothing else."""
-    from agent.adapters.files import RootFiles
+    from agent.system.files import RootFiles
 
     return RootFiles(root)
 
 
 def clock() -> Clock:
     """The clock alone."""
-    from agent.node.moment import SystemClock
+    from agent.node.machine import SystemClock
 
     return SystemClock()
 
 
 def credentials(config: Config, environment: Mapping[str, str], *, uid: int, home: str) -> Credentials:
     """What this user is at registries: root's is what the snapshotter reads too."""
-    from agent.adapters.credentials import DockerCredentials
-    from agent.adapters.files import RootFiles
-    from agent.adapters.process import ChildProcesses
     from agent.registry.places import docker_places
+    from agent.system.credentials import DockerCredentials
+    from agent.system.files import RootFiles
+    from agent.system.process import ChildProcesses
 
     places = docker_places(config.registries.credentials, environment, uid=uid, home=home)
     return DockerCredentials(RootFiles("/"), ChildProcesses(), places, uid=uid)
@@ -107,7 +107,7 @@ def registry_tokens(config: Config, looked: Looked) -> RegistryTokens:
     """The answers to one registry's challenges, with its scheme and CA from the configuration (else as
     containerd asks it: https and the system's store, http on the loopback). ssl comes with it.
     """
-    from agent.adapters.credentials import ChallengeAnswers
+    from agent.system.credentials import ChallengeAnswers
 
     scheme, ca = way_to(config, looked.registry)
     return ChallengeAnswers(looked, secure=scheme is Scheme.HTTPS, ca=ca)
@@ -125,10 +125,10 @@ def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPo
     """What root's verbs ask registries with."""
     from urllib.parse import urlsplit
 
-    from agent.adapters.http import ask
     from agent.proof.registry_access import RegistryPorts
     from agent.registry.names import api_host_of
     from agent.registry.reference import ACCEPTED
+    from agent.system.http import ask
 
     accepted = ", ".join((*ACCEPTED, "*/*"))
 
@@ -144,26 +144,26 @@ def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPo
 
 def package_manager(root: str) -> PackageManager:
     """dpkg's lock below `root`."""
-    from agent.adapters.proc import DpkgFrontend
+    from agent.system.proc import DpkgFrontend
 
     return DpkgFrontend(root)
 
 
 def agents_answer(socket: str) -> bytes:
     """What the daemon answers to /status on this unix socket. Raises HttpError."""
-    from agent.adapters.http import read_status
+    from agent.system.http import read_status
 
     return read_status(socket)
 
 
 def drill_ports() -> DrillPorts:
     """The ports of a drill; structlog writes to the journal from now on."""
-    from agent.adapters import log
-    from agent.adapters.ledger import DiskLedger
     from agent.netfilter.cgroups import CgroupTree
     from agent.netfilter.drill import NftDrill
-    from agent.node.moment import SystemClock
+    from agent.node.machine import SystemClock
     from agent.ports import DrillPorts
+    from agent.system import log
+    from agent.system.ledger import DiskLedger
 
     log.configure()
     cgroups = CgroupTree()
@@ -172,10 +172,10 @@ def drill_ports() -> DrillPorts:
 
 def bench_ports(config: Config) -> BenchPorts:
     """The ports of a bench; structlog writes to the journal from now on."""
-    from agent.adapters import log
-    from agent.adapters.bench_tools import DfdaemonStore, MatplotlibDrawing, NodeCaches, RunHosts
-    from agent.adapters.followed import TimedChildren
     from agent.ports import BenchPorts
+    from agent.system import log
+    from agent.system.bench_tools import DfdaemonStore, MatplotlibDrawing, NodeCaches, RunHosts
+    from agent.system.followed import TimedChildren
 
     log.configure()
     root = root_ports(config)
@@ -187,13 +187,13 @@ def bench_ports(config: Config) -> BenchPorts:
 
 def dragonfly_ports() -> DragonflyPorts:
     """The ports of a look at the dfdaemon that runs."""
-    from agent.adapters.files import RootFiles
-    from agent.adapters.http import PlainHttp
-    from agent.adapters.proc import ProcHolders
-    from agent.adapters.systemd import SystemdUnits
     from agent.dragonfly.command_line import environment_of
     from agent.netfilter.sock_diag import KernelSockets
     from agent.ports import DragonflyPorts
+    from agent.system.files import RootFiles
+    from agent.system.http import PlainHttp
+    from agent.system.proc import ProcHolders
+    from agent.system.systemd import SystemdUnits
 
     return DragonflyPorts(
         tables=KernelSockets(),
@@ -208,13 +208,13 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     """The ports of the resident daemon; from now on structlog writes to the journal, no page that
     was used leaves the memory, and what is freed does.
     """
-    from agent.adapters import log, resident
-    from agent.adapters.journal import UnitJournal
-    from agent.adapters.resident import InotifyWatch, SystemdNotify, SystemNames
     from agent.netfilter.cgroups import CgroupProcesses, CgroupTree
     from agent.netfilter.fence import NftFence
     from agent.netfilter.sock_diag import KernelSockets
     from agent.ports import DaemonPorts
+    from agent.system import log, resident
+    from agent.system.journal import UnitJournal
+    from agent.system.resident import InotifyWatch, SystemdNotify, SystemNames
 
     log.configure()
     resident.lock_memory()
@@ -234,6 +234,6 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
 
 
 def _processes() -> Processes:
-    from agent.adapters.process import ChildProcesses
+    from agent.system.process import ChildProcesses
 
     return ChildProcesses()

@@ -25,10 +25,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from agent import API_VERSION  # noqa: E402 - the path comes first
-from agent.documents.codec import Limits, fields_of, shape  # noqa: E402
+from agent.codec import Limits, fields_of, shape  # noqa: E402
+from agent.documents.applied import EffectiveDocument, ProofDocument  # noqa: E402
 from agent.documents.status import DaemonStatus  # noqa: E402
 
 DOCUMENTS: tuple[type, ...] = (DaemonStatus,)
+SHOWN: tuple[type, ...] = (EffectiveDocument, ProofDocument)
+"""Documents that `status` shows as a part of its answer."""
 PARTS = "documents.json"
 _PLAIN = {str: "string", bytes: "string", bool: "boolean", int: "integer", float: "number"}
 
@@ -46,6 +49,8 @@ def schemas() -> dict[str, dict[str, Any]]:
             "required": list(head), "properties": head,
             "allOf": [{"$ref": PARTS + reference["$ref"]}],
         }  # fmt: skip
+    for cls in SHOWN:
+        _of(cls, parts)
     made[PARTS] = {**_head(PARTS, "The parts of the documents"), "$defs": dict(sorted(parts.items()))}
     return made
 

@@ -14,19 +14,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from agent.apply import confirm, gate, generations, journal, recover, undo, unwind, waits
+from agent.apply import confirm, gate, recover, unwind
 from agent.apply.execute import Executor, Progress, Stop
 from agent.apply.gate import Urgency
 from agent.config import accepted
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, ContainerdError, of_a_bug
-from agent.node import installed, versions
-from agent.node.facts import Effective, Facts
+from agent.facts.node import Effective, Facts
+from agent.node import installed, waits
 from agent.plan import diff, roots
-from agent.plan.steps import Plan, RemoveFile, WriteFile
 from agent.ports import Ports
+from agent.programs import versions
 from agent.proof import drift, inspection, proofs, prove
 from agent.proof.proofs import CheckResult, Proof
+from agent.records import generations, journal, undo
+from agent.steps import Plan, RemoveFile, WriteFile
 
 Prove: TypeAlias = Callable[[], AgentError | None]
 """Looks at the changed node: None, or the reason why the change must not stay."""
@@ -287,6 +289,6 @@ def _generation(
     )
     return generations.Generation(
         begin.generation, begin.id, ports.clock.now(), intention.verb, steps, intention.effective,
-        intention.versions,
+        dict(intention.versions),
         intention.mirror, intention.to, intention.config,
     )  # fmt: skip

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from agent import API_VERSION, paths
-from agent.apply import documents, generations, journal
-from agent.apply.unconfirmed import Pending, TakenBack, pending_of, taken_of
+from agent.codec import try_from_json
 from agent.durations import in_words
 from agent.errors import ApplyError, FileError, SystemdError
 from agent.ports import Alarm, Files, Ports
+from agent.records import generations, journal, json_files
+from agent.records.unconfirmed import Pending, TakenBack
 
 TIMER = "nydus-agent-rollback"
 SHORTEST, LONGEST = "30s", "1d"
@@ -53,7 +54,7 @@ def arm(ports: Ports, begin: journal.Begin, seconds: int, argv: Sequence[str]) -
 
 def pending(files: Files) -> Pending | None:
     """The change that waits; it may have been undone meanwhile (`waiting`). Raises FileError."""
-    return pending_of(documents.parsed(files.read(paths.UNCONFIRMED)))
+    return try_from_json(Pending, json_files.parsed(files.read(paths.UNCONFIRMED)))
 
 
 def is_open(ports: Ports, change: Pending) -> bool:
@@ -132,7 +133,7 @@ def tidy(ports: Ports, *, kept: bool = False) -> None:
     """Forget a change that does not wait any more: it was `kept`, or is not on the node. Raises FileError."""
     if pending(ports.files) is None or (not kept and waiting(ports) is not None):
         return
-    documents.drop(ports.files, paths.UNCONFIRMED)
+    json_files.drop(ports.files, paths.UNCONFIRMED)
     _silence(ports)
 
 
@@ -154,12 +155,12 @@ def note_taken(ports: Ports, change: Pending, newest: int, why: str) -> TakenBac
 
 def forget_taken(files: Files) -> None:
     """A change that somebody ordered or confirmed ends what was taken back. Raises FileError."""
-    documents.drop(files, paths.TAKEN_BACK)
+    json_files.drop(files, paths.TAKEN_BACK)
 
 
 def taken(files: Files) -> TakenBack | None:
     """The last change that was taken back. Raises FileError."""
-    return taken_of(documents.parsed(files.read(paths.TAKEN_BACK)))
+    return try_from_json(TakenBack, json_files.parsed(files.read(paths.TAKEN_BACK)))
 
 
 def hold(files: Files) -> str:
@@ -177,6 +178,6 @@ def _newest_number(files: Files) -> int:
 
 
 def _write(files: Files, path: str, document: dict[str, object]) -> None:
-    documents.replace(
+    json_files.replace(
         files, path, {"apiVersion": API_VERSION, **document}, found=files.read(path), mode=0o644
     )

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from agent import paths
-from agent.apply import gate, links, undo, waits
-from agent.apply.journal import ChangeJournal
+from agent.apply import gate, links
+from agent.containerd.trial import candidate_path
 from agent.errors import ApplyError, ContainerdError, ProcessError
+from agent.node import waits
 from agent.node.images import NAMESPACE
-from agent.plan.containerd_trial import candidate_path
-from agent.plan.steps import (
+from agent.ports import Ports
+from agent.records import undo
+from agent.records.journal import ChangeJournal
+from agent.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
     CheckContainerdConfig,
@@ -26,7 +29,6 @@ from agent.plan.steps import (
     UnpackImage,
     WriteFile,
 )
-from agent.ports import Ports
 
 _UNPACK_S = 60.0
 _PULL_S = 120.0

@@ -13,15 +13,15 @@ import enum
 from dataclasses import replace
 
 from agent import API_VERSION, paths
-from agent.apply import documents
 from agent.config.model import Config, RestartPolicy
 from agent.durations import in_words
 from agent.errors import ApplyError
-from agent.node.facts import FileFact
+from agent.facts.node import FileFact
 from agent.plan import budget
 from agent.plan.budget import Allowed, Judgement, NotBefore, Restart, RestartBudget
-from agent.plan.steps import Plan, UnitStep, UnitVerb
 from agent.ports import Files, Ports
+from agent.records import json_files
+from agent.steps import Plan, UnitStep, UnitVerb
 
 
 class Urgency(enum.Enum):
@@ -73,7 +73,7 @@ def note_restart(ports: Ports, unit: str) -> None:
             {"unit": one.unit, "at": one.at, "boot": one.boot, "boottime": one.boottime} for one in rows
         ],
     }  # fmt: skip
-    documents.replace(ports.files, paths.RESTARTS, document, found=fact, mode=0o600)
+    json_files.replace(ports.files, paths.RESTARTS, document, found=fact, mode=0o600)
 
 
 def history(files: Files) -> tuple[Restart, ...]:
@@ -83,7 +83,7 @@ def history(files: Files) -> tuple[Restart, ...]:
 
 def _understood(fact: FileFact | None) -> tuple[Restart, ...]:
     try:
-        rows = documents.parsed(fact)["restarts"]
+        rows = json_files.parsed(fact)["restarts"]
         return tuple(
             Restart(row["unit"], float(row["at"]), row["boot"], float(row["boottime"])) for row in rows
         )

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent import paths
-from agent.apply import documents
+from agent.codec import to_json, try_from_json
 from agent.errors import AgentError, ContainerdError, FileError
 from agent.node.images import NAMESPACE
 from agent.ports import Containerd, Files
+from agent.records import json_files
 
 _CALL_S = 5.0
 
@@ -48,18 +49,6 @@ class Leftovers:
             yield AgentError("NNA1709", what, try_=f"sudo crictl rmi {name}")
 
 
-def leftovers_of(document: object) -> Leftovers:
-    """The record in a JSON document; empty where it is none."""
-    try:
-        found = document if isinstance(document, dict) else {}
-        away = tuple(
-            Away(str(one["name"]), str(one["digest"]), str(one["runtime"])) for one in found.get("away", ())
-        )
-        return Leftovers(int(found.get("pid", 0)), away, tuple(map(str, found.get("pulled", ()))))
-    except (KeyError, TypeError, ValueError):
-        return Leftovers()
-
-
 def lives(leftovers: Leftovers, proc: str) -> bool:
     """Whether the bench still runs that will undo it itself."""
     try:
@@ -72,7 +61,7 @@ def lives(leftovers: Leftovers, proc: str) -> bool:
 
 def read(files: Files) -> Leftovers:
     """What is recorded. Raises FileError."""
-    return leftovers_of(documents.parsed(files.read(paths.BENCH)))
+    return try_from_json(Leftovers, json_files.parsed(files.read(paths.BENCH))) or Leftovers()
 
 
 def write(files: Files, leftovers: Leftovers) -> None:
@@ -81,10 +70,10 @@ def write(files: Files, leftovers: Leftovers) -> None:
     Raises FileError.
     """
     if not (leftovers.away or leftovers.pulled):
-        documents.drop(files, paths.BENCH)
+        json_files.drop(files, paths.BENCH)
         return
-    document = {"kind": "BenchLeftovers", **asdict(leftovers)}
-    documents.replace(files, paths.BENCH, document, found=files.read(paths.BENCH), mode=0o644)
+    document = {"kind": "BenchLeftovers", **to_json(leftovers)}
+    json_files.replace(files, paths.BENCH, document, found=files.read(paths.BENCH), mode=0o644)
 
 
 def settle(files: Files, containerd: Containerd, proc: str) -> Leftovers:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 
 from agent import paths
-from agent.apply import waits
 from agent.errors import FileError, ProcessError
+from agent.node import waits
 from agent.ports import Ports
 
 _UNITS = "/etc/systemd/system"

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply import confirm, daemons, documents, generations, journal, unwind
-from agent.apply.generations import Generation
+from agent.apply import confirm, daemons, unwind
 from agent.errors import ApplyError, PortError, SystemdError
 from agent.ports import Ports
 from agent.proof import expected
+from agent.records import generations, journal, json_files
+from agent.records.generations import Generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def _clear(ports: Ports, removal: generations.Generation) -> None:
     May run twice, because a run may be killed in here. Raises ApplyError NNA0410, FileError.
     """
     for path in (paths.PROOF, paths.DRIFT, paths.REPAIRS):
-        documents.drop(ports.files, path)
+        json_files.drop(ports.files, path)
     # Sockets of the snapshotter, which does not remove all of them; a file system in memory, but why leave
     # them.
     for socket in (paths.SNAPSHOTTER_SOCKET, paths.SNAPSHOTTER_SYSTEM_SOCKET):

@@ -11,16 +11,21 @@ import posixpath
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply import change, daemons, generations, links, recover, waits
+from agent.apply import change, daemons, links, recover
 from agent.apply.change import ChangeResult, Surroundings
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, ContainerdError, FileError, ProcessError
-from agent.node.facts import Facts
+from agent.facts.node import Facts
+from agent.node import waits
 from agent.node.installed import versions_here
 from agent.node.observe import observe
 from agent.plan import mounts
 from agent.plan.removal import named_after, removal
-from agent.plan.steps import (
+from agent.ports import Ports
+from agent.programs.release import Project
+from agent.proof.checks_runtime import image_file_system
+from agent.records import generations
+from agent.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
     Plan,
@@ -30,9 +35,6 @@ from agent.plan.steps import (
     UnpackImage,
     refuse,
 )
-from agent.ports import Ports
-from agent.programs.release import Project
-from agent.proof.checks_runtime import image_file_system
 
 _CALL_S = 5.0
 _SIZE_S = 60.0

@@ -16,19 +16,20 @@ from agent.apply.change import Intention, Surroundings
 from agent.apply.gate import Urgency
 from agent.config.accepted import restored
 from agent.config.model import Config
+from agent.documents.drift import Finding
 from agent.errors import ProcessError
-from agent.node.facts import Facts, FileFact, UnitFact
+from agent.facts import own
+from agent.facts.node import Facts, FileFact, UnitFact
 from agent.node.observe import observe
-from agent.plan import backoff, own
-from agent.plan.drift import Finding
+from agent.plan import backoff
 from agent.plan.repair import Recorded, Running
 from agent.plan.repair import repair as plan_of
 from agent.plan.show import hide
-from agent.plan.steps import Plan, WriteFile
 from agent.ports import Ports
 from agent.proof import drift, drift_running
 from agent.proof.drift import DriftFound
 from agent.proof.proofs import CheckResult, Proof
+from agent.steps import Plan, WriteFile
 
 _RUN_S = 10.0
 _CLOCK_TICK_S = 2.0
@@ -118,8 +119,8 @@ def run(
     _keep(ports, ready.plan)
     applied = restored(config, last.config)
     intention = Intention(
-        "repair", ready.plan, last.effective, last.versions, last.mirror, applied.snapshotter.root, last.to,
-        last.config, repairs=True,
+        "repair", ready.plan, last.effective, tuple(last.versions.items()), last.mirror,
+        applied.snapshotter.root, last.to, last.config, repairs=True,
     )  # fmt: skip
     done = change.change(applied, ports, ready.facts, intention, change.Run(around, each, recovered))
     return RepairOutcome(ready, tuple(step.what for step in done.result.steps), done.proof)

@@ -19,23 +19,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from agent.apply import change, confirm, daemons, gate, generations, recover, remove, undo
+from agent.apply import change, confirm, daemons, gate, recover, remove
 from agent.apply.change import Demand, Intention, Outcome, Run, Surroundings, anything
 from agent.apply.gate import Urgency
-from agent.apply.generations import Generation
-from agent.apply.unconfirmed import Pending, TakenBack
 from agent.config.accepted import record, restored
 from agent.config.model import Config, ContainerdMode
 from agent.errors import LockedError, PlanError
-from agent.node import versions
-from agent.node.facts import Facts
+from agent.facts.node import Facts
 from agent.node.observe import observe
 from agent.plan import rollback
 from agent.plan.rollback import Touched
-from agent.plan.steps import Plan
 from agent.ports import Files, Ports
+from agent.programs import versions
 from agent.proof import inspection, proofs
 from agent.proof.proofs import CheckResult
+from agent.records import generations, undo
+from agent.records.generations import Generation
+from agent.records.unconfirmed import Pending, TakenBack
+from agent.steps import Plan
 
 PATIENCE_S = 600.0
 """For the lock, beyond the time that the change was given."""
@@ -174,7 +175,7 @@ def _versions(target: Generation, facts: Facts) -> tuple[str, ...]:
     now = dict(versions.known_versions(facts))
     return tuple(
         f"{name} was {version} then and is {now[name]} now"
-        for name, version in target.versions
+        for name, version in target.versions.items()
         if name in now and now[name] != version
     )
 

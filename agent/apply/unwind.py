@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from agent import paths
-from agent.apply import confirm, daemons, gate, generations, journal, links, undo, waits
+from agent.apply import confirm, daemons, gate, links
+from agent.containerd.view import names_snapshotter
 from agent.errors import AgentError, ApplyError, FileError, SystemdError, of_a_bug
-from agent.plan.containerd_view import names_snapshotter
-from agent.plan.steps import UnitVerb
+from agent.node import waits
 from agent.ports import Ports
+from agent.records import generations, journal, undo
+from agent.steps import UnitVerb
 
 Say = Callable[[str], None]
 _STARTED = (UnitVerb.START, UnitVerb.RESTART)

@@ -10,21 +10,22 @@ from agent.apply import change, confirm, gate, rollback
 from agent.apply.change import Outcome, Run, Surroundings
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
-from agent.apply.journal import Begin
-from agent.commands import plan_file, proof_lines
+from agent.commands import plan_file
 from agent.commands.context import Context
 from agent.commands.plan_file import plan_body as plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
+from agent.commands.state import proof_lines
 from agent.config.model import Config
 from agent.console import Console, Tone, Toned
 from agent.durations import duration_option, in_words
 from agent.errors import Exit
+from agent.facts.node import Effective, Facts
 from agent.health.policy import return_delay_s
-from agent.node.facts import Effective, Facts
 from agent.node.machine import node_identity
-from agent.plan.steps import Plan
 from agent.ports import Ports
 from agent.proof.proofs import body as proof_body
+from agent.records.journal import Begin
+from agent.steps import Plan
 
 JUST_BOOTED_S = 300.0
 """A node that has come up this moment has nothing to lose by a restart, and should not serve a while without

@@ -8,13 +8,13 @@ import argparse
 
 from agent import wire
 from agent.apply import confirm
-from agent.apply.unconfirmed import Pending
 from agent.commands.context import Context
 from agent.config.model import Config
 from agent.console import Tone, Toned
 from agent.durations import in_words
 from agent.errors import Exit
 from agent.ports import Ports
+from agent.records.unconfirmed import Pending
 
 HELP = "keep the change that apply --confirm made, before it is taken back"
 NEEDS_ROOT = True

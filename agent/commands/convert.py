@@ -19,13 +19,13 @@ from agent.commands.context import Context
 from agent.commands.running import ENDING, caught_by
 from agent.config.model import Config, Scheme
 from agent.errors import AgentError, ConvertError, Exit, UsageError
+from agent.facts.node import Binary
 from agent.images import names
 from agent.images.convert import Converted, ConvertEvent, ConvertJob, convert
 from agent.images.names import ImageName, Platform
 from agent.images.nydus_image import BuildOptions
 from agent.images.skopeo import RegistryAccess, Skopeo
 from agent.node import installed
-from agent.node.facts import Binary
 from agent.registry.names import host_of
 from agent.registry.places import credential_paths, registry_of
 

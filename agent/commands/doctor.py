@@ -5,21 +5,22 @@ from __future__ import annotations
 import argparse
 
 from agent import paths, wire
-from agent.apply import generations, leftovers
-from agent.commands import proof_lines
+from agent.apply import leftovers
 from agent.commands.context import Context
 from agent.commands.running import busy
+from agent.commands.state import proof_lines
 from agent.config.model import Config
 from agent.console import Tone, Toned
 from agent.errors import ContainerdError, Exit, FileError, PortError
+from agent.facts.node import Arch
 from agent.node import images as node_images
-from agent.node.facts import Arch
-from agent.node.machine import architecture
 from agent.plan import images as plan_images
 from agent.ports import Files, Ports
+from agent.programs.versions import architecture
 from agent.proof import drift, inspection, registry_access
 from agent.proof.proofs import CheckState, Proof, body, publish
 from agent.proof.registry_access import RegistryPorts
+from agent.records import generations
 
 _USUAL_PAGE = 4096
 _RUN_S = 5.0

@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 
 from agent import paths, wire
 from agent.commands.context import Context, absolute
-from agent.commands.published import read_json
+from agent.commands.state.published import read_document
 from agent.config.forms import Form as TextForm
 from agent.config.forms import address_of, endpoint_of
 from agent.config.load import LoadedConfig
 from agent.config.model import Config
 from agent.console import Tone, Toned, counted
+from agent.documents.applied import EffectiveDocument
 from agent.dragonfly.audit import FileKind, audit
 from agent.dragonfly.command_line import DEFAULT_CONFIG
 from agent.dragonfly.live import DfdaemonFile, report
@@ -110,8 +111,8 @@ def _audit(args: argparse.Namespace, context: Context) -> Exit:
         what = "--live looks at the running dfdaemon's own file"
         raise UsageError("NNA1002", what, try_="leave FILE and --as out")
     context.require_root("dragonfly audit --live")
-    effective = read_json(context.path(paths.EFFECTIVE))
-    native = isinstance(effective, dict) and effective.get("switch") == "native"
+    effective = read_document(EffectiveDocument, context.path(paths.EFFECTIVE))
+    native = isinstance(effective, EffectiveDocument) and effective.switch == "native"
     return _show(context, audit_running(config, wire.dragonfly_ports(), native=native))
 
 

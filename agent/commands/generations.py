@@ -7,17 +7,19 @@ import time
 from collections.abc import Sequence
 
 from agent import wire
-from agent.apply import confirm, generations, undo
-from agent.apply.generations import Generation
-from agent.apply.unconfirmed import Pending
+from agent.apply import confirm
+from agent.codec import to_json
 from agent.commands.context import Context
 from agent.commands.plan import diffs, generation
 from agent.console import Part, Tone, Toned
 from agent.durations import in_words
 from agent.errors import Exit, PlanError
-from agent.node.moment import present
+from agent.node.machine import present
 from agent.plan import show
 from agent.ports import Files
+from agent.records import generations, undo
+from agent.records.generations import Generation
+from agent.records.unconfirmed import Pending
 
 HELP = "list the generations of this node and what each changed"
 NEEDS_ROOT = True
@@ -75,9 +77,8 @@ def _show(one: Generation, context: Context, *, in_force: bool, waits: Pending |
     if not one.steps:
         context.console.line("     no file changed")
     if one.versions:
-        context.console.line(
-            "     ", Toned(", ".join(f"{name} {version}" for name, version in one.versions), Tone.FAINT)
-        )
+        versions = ", ".join(f"{name} {version}" for name, version in one.versions.items())
+        context.console.line("     ", Toned(versions, Tone.FAINT))
 
 
 def _backs(one: Generation) -> list[undo.PutBack]:
@@ -108,7 +109,7 @@ def _body(one: Generation, *, in_force: bool, waits: Pending | None) -> dict[str
         "to": one.to,
         "in_force": in_force,
         "confirmed": waits is None or waits.id != one.id,
-        "effective": generations.encode_effective(one.effective) if one.effective is not None else None,
+        "effective": to_json(one.effective),
         "mirror": {"url": one.mirror[0], "ping_url": one.mirror[1]},
         "files": [{"path": back.path, "change": _change(back)} for back in _backs(one)],
         "units": _units(one),

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 
 from agent import wire
-from agent.apply import change, generations, journal, rollback
+from agent.apply import change, rollback
 from agent.commands import plan_file
 from agent.commands.context import Context
 from agent.commands.plan_file import MadePlan, plan_body
@@ -14,8 +14,9 @@ from agent.config.model import Config
 from agent.console import Part, Tone, Toned
 from agent.errors import Exit
 from agent.plan import show
-from agent.plan.steps import Plan
 from agent.ports import Ports
+from agent.records import generations, journal
+from agent.steps import Plan
 
 HELP = "show what apply would change, as diffs, and what it costs"
 NEEDS_ROOT = True

@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from agent import API_VERSION, __version__
-from agent.apply import documents
-from agent.apply.generations import encode_effective
+from agent.codec import to_json
 from agent.config import accepted
 from agent.config.model import Config
 from agent.errors import PlanError
-from agent.node import installed, versions
-from agent.node.facts import Effective, Facts
+from agent.facts.node import Effective, Facts
+from agent.node import installed
 from agent.node.machine import node_identity
 from agent.outside_json import json_value
 from agent.plan import roots, show
 from agent.plan.decided import changes, decided
-from agent.plan.steps import Plan, UnitStep
 from agent.ports import Files
+from agent.programs import versions
+from agent.records import json_files
+from agent.steps import Plan, UnitStep
 
 _NODE = "nydus-agent plan"
 """So that the digest is of no use where the machine's id itself must not be known (machine-id(5))."""
@@ -61,7 +62,7 @@ def document(made: MadePlan, body: Mapping[str, object]) -> dict[str, Any]:
 def write(files: Files, path: str, made: MadePlan, body: Mapping[str, object]) -> None:
     """Raises FileError."""
     path = str(Path(path).absolute())
-    documents.replace(files, path, document(made, body), found=files.read(path), mode=0o600)
+    json_files.replace(files, path, document(made, body), found=files.read(path), mode=0o600)
 
 
 def read(files: Files, path: str) -> Mapping[str, Any]:
@@ -123,7 +124,7 @@ def plan_body(plan: Plan, effective: Effective | None) -> dict[str, object]:
     """Diffs are as the text shows them, secrets hidden."""
     return {
         "changes": not plan.empty,
-        "effective": encode_effective(effective) if effective is not None else None,
+        "effective": to_json(effective),
         "steps": [
             {"kind": type(step).__name__, "what": show.what(step), "diff": show.unified_diff(step)}
             for step in plan.steps

@@ -15,13 +15,13 @@ from agent.commands.context import Context
 from agent.config.forms import is_release
 from agent.console import Format, Part, Tone, Toned
 from agent.errors import Exit, PlanError, ProgramsError, UsageError
+from agent.facts.node import Arch, Binary, Unknown
 from agent.node import installed
-from agent.node.facts import Arch, Binary, Unknown
 from agent.node.installed import Programs
-from agent.node.machine import architecture
 from agent.ports import Files
 from agent.programs.lock import ARCHITECTURES, Lock, Release, merged, select
 from agent.programs.release import NAMED_IN, ProgramName, Project, package_of
+from agent.programs.versions import architecture
 
 HELP = "make Debian packages of the nydus programs, and list those that are installed"
 NEEDS_ROOT = False

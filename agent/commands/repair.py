@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from agent import wire
 from agent.apply import repair
 from agent.apply.gate import Urgency
-from agent.commands import proof_lines
+from agent.codec import to_json
 from agent.commands.context import Context
 from agent.commands.plan import display
 from agent.commands.plan_file import plan_body as plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
+from agent.commands.state import proof_lines
 from agent.config.model import Config, Repair
 from agent.console import Console, Tone, Toned
-from agent.documents.codec import to_json
+from agent.documents.drift import Finding
 from agent.errors import Exit
-from agent.plan.drift import Finding
 from agent.ports import Ports
 from agent.proof.proofs import body as proof_body
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 import argparse
 
 from agent import wire
-from agent.apply import confirm, generations, remove, rollback
-from agent.apply.unconfirmed import Pending, TakenBack
-from agent.commands import proof_lines
+from agent.apply import confirm, remove, rollback
 from agent.commands.apply import tell
 from agent.commands.context import Context
 from agent.commands.plan import display, generation
 from agent.commands.plan_file import plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
+from agent.commands.state import proof_lines
 from agent.config.model import Config
 from agent.errors import ConfigError, Exit
 from agent.ports import Ports
+from agent.records import generations
+from agent.records.unconfirmed import Pending, TakenBack
 
 HELP = "bring this node back to what it was after an earlier generation, and prove it"
 NEEDS_ROOT = True

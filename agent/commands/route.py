@@ -12,18 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent import API_VERSION, paths, wire
-from agent.apply import documents
 from agent.commands.context import Context
-from agent.commands.published import EffectiveStatus
 from agent.commands.state.picture import Agent, Picture, take
 from agent.console import Tone, Toned
 from agent.daemon.documents import RELEASED
+from agent.documents.applied import EffectiveDocument
 from agent.documents.status import DaemonStatus, PinStatus
 from agent.durations import duration_option, in_words
 from agent.errors import AgentError, Exit
 from agent.health.evidence import Route
-from agent.node.moment import present
+from agent.node.machine import present
 from agent.ports import Clock
+from agent.records import json_files
 
 HELP = "pin the route of reads for a while, or let the agent judge again"
 NEEDS_ROOT = False  # so that the refusal names the action too
@@ -104,7 +104,7 @@ def _refuse_without_fence(picture: Picture) -> None:
     daemon, applied = picture.daemon, picture.effective
     if picture.agent is Agent.RUNNING and isinstance(daemon, DaemonStatus):
         mode, why = str(daemon.mode), daemon.mode_reason
-    elif isinstance(applied, EffectiveStatus):
+    elif isinstance(applied, EffectiveDocument):
         mode, why = applied.switch, "; ".join(applied.reasons)
     else:
         mode, why = "unknown", "nothing was applied on this node yet"
@@ -132,7 +132,7 @@ def _write(context: Context, **fields: object) -> None:
     """Replace the pin atomically. Raises FileError."""
     files = wire.root_files(context.root)
     document = {"apiVersion": API_VERSION, "kind": "Pin", **fields}
-    documents.replace(files, paths.PIN, document, found=files.read(paths.PIN), mode=0o644)
+    json_files.replace(files, paths.PIN, document, found=files.read(paths.PIN), mode=0o644)
 
 
 @dataclass(frozen=True, slots=True)

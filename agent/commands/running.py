@@ -12,10 +12,10 @@ from types import FrameType
 from agent.apply.change import Surroundings
 from agent.apply.execute import Progress, Stop
 from agent.apply.gate import Urgency
-from agent.apply.journal import Begin
 from agent.console import Console, Tone, Toned
 from agent.errors import AgentError, ApplyError, LockedError, of_a_bug
 from agent.ports import Ledger
+from agent.records.journal import Begin
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """A terminal that is closed is such a signal too."""

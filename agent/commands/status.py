@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 
 from agent.commands.context import Context
-from agent.commands.published import EffectiveStatus, ProofStatus
 from agent.commands.state import why
 from agent.commands.state.headline import Assessment, assess
 from agent.commands.state.picture import Agent, Picture, take
 from agent.console import Part, Tone, Toned, error_body, error_lines
+from agent.documents.applied import EffectiveDocument, ProofDocument
 from agent.documents.status import DaemonStatus, FenceStatus, MirrorStatus
 from agent.durations import in_words
 from agent.errors import Exit
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     if rows:
         console.line()
         console.table(rows)
-    if isinstance(picture.proof, ProofStatus) and picture.proof.checks:
+    if isinstance(picture.proof, ProofDocument) and picture.proof.checks:
         console.line()
         console.line(f"proof, made {in_words(picture.age(picture.proof.at))} ago")
         console.table(list(_checks(picture.proof)), indent=2)
@@ -67,7 +67,7 @@ def _rows(picture: Picture) -> Iterator[tuple[Part, ...]]:
     daemon = picture.daemon
     if isinstance(daemon, DaemonStatus):
         yield from _daemon_rows(picture, daemon)
-    if isinstance(picture.effective, EffectiveStatus):
+    if isinstance(picture.effective, EffectiveDocument):
         yield from _effective_rows(picture.effective)
         for one in picture.drift:
             yield "drift", Toned(one.kind, Tone.WARN), one.what
@@ -102,7 +102,7 @@ def _daemon_rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part,
     yield "agent", picture.agent.words, f"pid {daemon.pid}{running}{_ago(picture, daemon.at, 'published ')}"
 
 
-def _effective_rows(effective: EffectiveStatus) -> Iterator[tuple[Part, ...]]:
+def _effective_rows(effective: EffectiveDocument) -> Iterator[tuple[Part, ...]]:
     number_ = f"generation {effective.generation}" if effective.generation else ""
     if effective.rolled_back_to:
         number_ += f", rolled back to {effective.rolled_back_to}: it holds until nydus-agent apply"
@@ -148,7 +148,7 @@ def _since(picture: Picture, at: float | None, reason: str) -> str:
     return ": ".join(filter(None, (since, reason)))
 
 
-def _checks(proof: ProofStatus) -> Iterator[tuple[Part, ...]]:
+def _checks(proof: ProofDocument) -> Iterator[tuple[Part, ...]]:
     for check in proof.checks:
         state = Toned(check.state.replace("-", " "), _TONES.get(check.state, Tone.WARN))
         yield f"{check.number:>2}", state, check.name, check.detail

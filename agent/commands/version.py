@@ -6,7 +6,8 @@ import argparse
 
 from agent import __version__, paths
 from agent.commands.context import Context
-from agent.commands.published import proof_status_of, read_json
+from agent.commands.state.published import read_document
+from agent.documents.applied import ProofDocument
 from agent.errors import Exit
 
 HELP = "print the versions of the agent and of what it manages"
@@ -21,8 +22,8 @@ def add_arguments(_parser: argparse.ArgumentParser) -> None:
 
 def run(_args: argparse.Namespace, context: Context) -> Exit:
     """Always OK: a version that no inspection has seen is printed as unknown."""
-    raw = read_json(context.path(paths.PROOF))
-    proof = proof_status_of(raw) if isinstance(raw, dict) else None
+    found = read_document(ProofDocument, context.path(paths.PROOF))
+    proof = found if isinstance(found, ProofDocument) else None
     seen = proof.versions if proof else {}
     versions = {name: seen.get(name) or UNKNOWN for name in _COMPONENTS}
     context.console.table([("nydus-agent", __version__), *versions.items()])

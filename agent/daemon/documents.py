@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from agent.codec import DocumentError, from_json, try_from_json
+from agent.documents.applied import EffectiveDocument, ProofDocument
 from agent.documents.status import PinStatus
 from agent.durations import in_words
+from agent.facts.daemon import Moment
 from agent.health.evidence import Mode, Pinned, Route
-from agent.node.facts_daemon import Moment
 from agent.outside_json import json_value
 
 _SIZE_CAP = 1 << 20
@@ -93,19 +95,16 @@ def applied(effective: Loose | None) -> Applied:
     """From effective.json; its absence means that nothing was applied."""
     if effective is None:
         return Applied(Mode.UNKNOWN, "nothing was applied on this node yet (nydus-agent apply)")
-    switch = effective.get("switch")
+    try:
+        found = from_json(EffectiveDocument, effective)
+    except DocumentError as error:
+        return Applied(Mode.UNKNOWN, f"effective.json: {error}")
     # The first reason is that of the switch; the others are told by `status`, which reads the same document.
-    reason = next(iter(_texts(effective.get("reasons"))), "applied")
-    where = (
-        _text(effective.get("mirror_url")),
-        _text(effective.get("ping_url")),
-        _texts(effective.get("origins")),
-    )
-    if switch == "fence":
-        return Applied(Mode.FENCE, reason, *where)
-    if switch == "native":
-        return Applied(Mode.NATIVE, reason, *where)
-    return Applied(Mode.UNKNOWN, f"effective.json names the unknown switch {switch!r}", *where)
+    reason = next(iter(found.reasons), "applied")
+    mode = {"fence": Mode.FENCE, "native": Mode.NATIVE}.get(found.switch, Mode.UNKNOWN)
+    if mode is Mode.UNKNOWN:
+        reason = f"effective.json names the unknown switch {found.switch!r}"
+    return Applied(mode, reason, found.mirror_url, found.ping_url, found.origins)
 
 
 def pin(document: Loose | None, moment: Moment) -> PinStatus | None:
@@ -181,19 +180,15 @@ class LastProof:
 
 def proof_of(document: Loose | None) -> LastProof:
     """From proof.json."""
-    at = document.get("at") if document is not None else None
-    if document is None or isinstance(at, bool) or not isinstance(at, (int, float)):
+    proof = try_from_json(ProofDocument, document)
+    if proof is None:
         return LastProof()
-    checks = document.get("checks")
-    listed = [check for check in checks if isinstance(check, dict)] if isinstance(checks, list) else []
     for state in ("failed", "unknown"):
-        for check in listed:
-            if check.get("state") == state:
-                where = f"check {check.get('number')} ({_text(check.get('name'))})"
-                return LastProof(
-                    float(at), f"{where} {state}: {_text(check.get('detail'))}", state == "failed"
-                )
-    return LastProof(float(at), "")
+        for check in proof.checks:
+            if check.state == state:
+                problem = f"check {check.number} ({check.name}) {state}: {check.detail}"
+                return LastProof(proof.at, problem, state == "failed")
+    return LastProof(proof.at, "")
 
 
 def _number(value: object) -> float | None:
@@ -215,9 +210,3 @@ def _text(value: object) -> str:
 
 def _spelled(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode()
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    return (
-        tuple(_text(item) for item in value[:100] if isinstance(item, str)) if isinstance(value, list) else ()
-    )

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent import paths
+from agent.codec import try_from_json
 from agent.daemon.documents import Document, LastProof
 from agent.daemon.settings import Places
+from agent.documents.drift import Expected, Finding, Kind, findings_of
 from agent.health.state import HealthState
 from agent.plan import unit_files
-from agent.plan.drift import Expected, Finding, Kind
-from agent.plan.drift_form import decode_expected, decode_findings
 from agent.ports import Watch
 
 _SETTLE_S = 1.0
@@ -147,9 +147,9 @@ class Drift:
     def _read(self) -> bool:
         """What root has published; whether `findings` or `gave_up` are others than before."""
         before = self.findings, self.gave_up
-        self._expected = decode_expected(self._expected_file.load())
+        self._expected = try_from_json(Expected, self._expected_file.load())
         document = (self._root_file.load() if self._expected is not None else None) or {}
-        self.findings = decode_findings(document.get("findings"))
+        self.findings = findings_of(document.get("findings"))
         given = document.get("gave_up")
         self.gave_up = tuple(str(one)[:1000] for one in given[:20]) if isinstance(given, list) else ()
         return (self.findings, self.gave_up) != before

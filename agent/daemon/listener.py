@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from agent.daemon.settings import Settings
 from agent.errors import PortError
+from agent.facts.daemon import Listener
 from agent.health.evidence import MirrorEnded, OwnerSeen
 from agent.health.owner import Owner, judge
-from agent.node.facts_daemon import Listener
 from agent.ports import ListenerProcesses, SocketTables
 
 _AGAIN_S = 60.0

@@ -14,26 +14,24 @@ starting.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated, ClassVar, TypeAlias
 
 from agent import API_VERSION
-from agent.daemon.documents import Document, Loose
+from agent.codec import DocumentError, Limits, Text, compact, from_document, to_document, try_from_json
+from agent.daemon.documents import Document
 from agent.documents.status import Change
 from agent.health.damping import Flap
 from agent.health.evidence import Route, SymptomKind
 from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.state import NEVER, Accuser, Cause, HealthState, RaisedFence, State
-from agent.node.moment import present
+from agent.node.machine import present
 
-KIND = "DaemonMemory"
 _AHEAD_S = 86400.0
 """Nothing that is remembered ends later than this: what is further off makes no sense."""
-_LATEST = 1e15
 _STARTED = "the agent was started anew and judges the mirror once more"
 _WENT_ON = "the agent was started anew and goes on from what it knew"
 _RECALLED = 99
@@ -78,15 +76,13 @@ class MemoryFile:
 
     def load(self, now: float, policy: Policy) -> Memory | None:
         """What a former run has left; None where there is nothing that counts."""
-        document = Document(self._path, os.geteuid()).load()
-        if document is None or (document.get("apiVersion"), document.get("kind")) != (API_VERSION, KIND):
-            return None
-        if not self._here() or document.get("boot") != self._here():
-            return None
         try:
-            return _decoded(document, now, policy)
-        except (KeyError, TypeError, ValueError, OverflowError):
+            known = from_document(MemoryDocument, Document(self._path, os.geteuid()).load() or {})
+        except DocumentError:
             return None
+        if not self._here() or known.boot != self._here() or not known.plausible(now):
+            return None
+        return _decoded(known, now, policy)
 
     def save(self, memory: Memory) -> None:
         """Write it where it says something new.
@@ -96,7 +92,7 @@ class MemoryFile:
         last = self._last
         if last is not None and memory.state is last.state and memory.reach is last.reach and memory == last:
             return  # so it is each second, on most days
-        content = json.dumps(_encoded(memory, self._here()), separators=(",", ":")).encode()
+        content = _encoded(memory, self._here())
         with contextlib.suppress(OSError):  # no room in /run: the next time tries again
             if content != self._written:
                 _write(self._path, content)
@@ -120,125 +116,118 @@ def _write(path: str, content: bytes) -> None:
     Path(temporary).replace(path)
 
 
-def _encoded(memory: Memory, boot: str) -> dict[str, object]:
+Monotonic: TypeAlias = Annotated[float, Limits(least=0)]
+"""A time of CLOCK_MONOTONIC; none may lie further ahead than _AHEAD_S."""
+Settled: TypeAlias = tuple[Monotonic, Monotonic, bool]
+"""A Flap: penalty, when that was, whether it holds the mirror back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryDocument:
+    """What is remembered, as it is written."""
+
+    KIND: ClassVar = "DaemonMemory"
+    boot: Text
+    mirror: Text
+    ping: Text
+    health_state: HealthState
+    since: Monotonic
+    reason: Text
+    evidence: Text
+    cause: Cause
+    was_well: bool
+    was_local: bool
+    foreign: bool
+    origin: bool
+    ping_refuted: bool
+    sentinel_trusted: bool
+    flap: Settled
+    unblamed: Settled
+    return_at: Monotonic | None
+    doubted: frozenset[Accuser]
+    doubted_until: Monotonic | None
+    data_cleared: Monotonic | None
+    blamed: frozenset[SymptomKind]
+    symptom_refuted: frozenset[SymptomKind]
+    symptom_refuted_until: Monotonic | None
+    canary: bool
+    loopback: bool
+    failures: Annotated[int, Limits(least=0, most=1000)]
+    proved: frozenset[Text]
+
+    def plausible(self, now: float) -> bool:
+        """Whether no time in it is later than it can be."""
+        ended = (self.since, self.flap[1], self.unblamed[1])
+        ahead = (self.return_at, self.doubted_until, self.data_cleared, self.symptom_refuted_until)
+        return max(ended) <= now and all(one is None or one <= now + _AHEAD_S for one in ahead)
+
+
+def _encoded(memory: Memory, boot: str) -> bytes:
     state = memory.state
-    return {
-        "apiVersion": API_VERSION, "kind": KIND, "boot": boot, "mirror": memory.mirror, "ping": memory.ping,
-        "health_state": state.health_state.value, "since": state.since, "reason": state.reason,
-        "evidence": state.evidence, "cause": state.cause.value, "was_well": state.was_well,
-        "was_local": state.local,
-        "foreign": state.owner is Owner.FOREIGN, "origin": state.origin is True,
-        "ping_refuted": state.ping_refuted, "sentinel_trusted": state.sentinel_trusted,
-        "flap": _flap(state.flap), "unblamed": _flap(state.unblamed), "return_at": _time(state.return_at),
-        "doubted": sorted(state.doubted), "doubted_until": _time(state.doubted_until),
-        "data_cleared": _time(state.data_cleared), "blamed": sorted(state.blamed),
-        "symptom_refuted": sorted(state.symptom_refuted),
-        "symptom_refuted_until": _time(state.symptom_refuted_until),
-        "canary": memory.canary, "loopback": memory.reach.loopback, "failures": memory.reach.failures,
-        "proved": sorted(memory.reach.proved)[:100],
-    }  # fmt: skip
+    document = MemoryDocument(
+        boot=boot, mirror=memory.mirror, ping=memory.ping, health_state=state.health_state, since=state.since,
+        reason=state.reason, evidence=state.evidence, cause=state.cause, was_well=state.was_well,
+        was_local=state.local, foreign=state.owner is Owner.FOREIGN, origin=state.origin is True,
+        ping_refuted=state.ping_refuted, sentinel_trusted=state.sentinel_trusted,
+        flap=_settled(state.flap), unblamed=_settled(state.unblamed), return_at=_written(state.return_at),
+        doubted=state.doubted, doubted_until=_written(state.doubted_until),
+        data_cleared=_written(state.data_cleared), blamed=state.blamed,
+        symptom_refuted=state.symptom_refuted, symptom_refuted_until=_written(state.symptom_refuted_until),
+        canary=memory.canary, loopback=memory.reach.loopback, failures=memory.reach.failures,
+        proved=frozenset(sorted(memory.reach.proved)[:100]),
+    )  # fmt: skip
+    return compact(to_document(document))
 
 
-def _flap(flap: Flap) -> list[object]:
-    return [flap.penalty, flap.at, flap.suppressed]
+def _settled(flap: Flap) -> Settled:
+    return flap.penalty, flap.at, flap.suppressed
 
 
-def _time(value: float) -> float | None:
+def _flap(settled: Settled, policy: Policy) -> Flap:
+    penalty, at, suppressed = settled
+    return Flap(min(penalty, policy.flap_cap), at, suppressed)
+
+
+def _written(value: float) -> float | None:
     return None if value == NEVER else value
 
 
-def _decoded(document: Loose, now: float, policy: Policy) -> Memory:
-    """Raises KeyError, TypeError and ValueError for whatever makes no sense."""
-    read = _Reader(document, now)
-    health_state = HealthState(read.text("health_state"))
-    bad = health_state in _BAD
+def _read(value: float | None, most: float) -> float:
+    return NEVER if value is None else min(value, most)
+
+
+def _decoded(known: MemoryDocument, now: float, policy: Policy) -> Memory:
+    bad = known.health_state in _BAD
     # What was under suspicion a moment ago is not well before it has shown so; what was well must show it
     # once more.
     kept = HealthState.DOWN if bad else HealthState.UNKNOWN
-    if health_state is HealthState.PROBATION:
-        kept = health_state
+    if known.health_state is HealthState.PROBATION:
+        kept = known.health_state
     state = State(
         health_state=kept,
-        since=read.moment("since") if bad else 0.0,
-        reason=read.text("reason") if bad else State().reason,
-        evidence=read.text("evidence") if bad else "",
-        cause=Cause(read.text("cause")) if bad else Cause.FIRST,
-        was_well=read.flag("was_well"),
-        local=read.flag("was_local"),
-        owner=Owner.FOREIGN if read.flag("foreign") else Owner.UNKNOWN,
-        origin=True if read.flag("origin") else None,  # until it was asked, which is done at once
-        ping_refuted=read.flag("ping_refuted"),
-        sentinel_trusted=read.flag("sentinel_trusted"),
+        since=known.since if bad else 0.0,
+        reason=known.reason if bad else State().reason,
+        evidence=known.evidence if bad else "",
+        cause=known.cause if bad else Cause.FIRST,
+        was_well=known.was_well,
+        local=known.was_local,
+        owner=Owner.FOREIGN if known.foreign else Owner.UNKNOWN,
+        origin=True if known.origin else None,  # until it was asked, which is done at once
+        ping_refuted=known.ping_refuted,
+        sentinel_trusted=known.sentinel_trusted,
         failed_at=now if bad else NEVER,
-        flap=read.flap("flap", policy),
-        unblamed=read.flap("unblamed", policy),
-        return_at=min(read.time("return_at"), now + policy.return_delay_s),
-        doubted=frozenset(Accuser(one) for one in read.texts("doubted")),
-        doubted_until=min(read.time("doubted_until"), now + policy.doubt_s),
-        data_cleared=min(read.time("data_cleared"), now),
-        blamed=frozenset(SymptomKind(one) for one in read.texts("blamed")),
-        symptom_refuted=frozenset(SymptomKind(one) for one in read.texts("symptom_refuted")),
-        symptom_refuted_until=min(read.time("symptom_refuted_until"), now + policy.symptom_refuted_s),
+        flap=_flap(known.flap, policy),
+        unblamed=_flap(known.unblamed, policy),
+        return_at=_read(known.return_at, now + policy.return_delay_s),
+        doubted=known.doubted,
+        doubted_until=_read(known.doubted_until, now + policy.doubt_s),
+        data_cleared=_read(known.data_cleared, now),
+        blamed=known.blamed,
+        symptom_refuted=known.symptom_refuted,
+        symptom_refuted_until=_read(known.symptom_refuted_until, now + policy.symptom_refuted_s),
     )
-    reach = Reach(read.flag("loopback"), read.count("failures"), frozenset(read.texts("proved")))
-    return Memory(read.text("mirror"), read.text("ping"), state, read.flag("canary"), reach)
-
-
-class _Reader:
-    def __init__(self, document: Loose, now: float) -> None:
-        self._document = document
-        self._now = now
-
-    def text(self, key: str) -> str:
-        value = self._document[key]
-        if not isinstance(value, str):
-            raise TypeError(key)
-        return value[:1000]
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self._document[key]
-        if not isinstance(value, list) or len(value) > 100 or not all(isinstance(one, str) for one in value):
-            raise TypeError(key)
-        return tuple(one[:1000] for one in value)
-
-    def flag(self, key: str) -> bool:
-        value = self._document[key]
-        if not isinstance(value, bool):
-            raise TypeError(key)
-        return value
-
-    def count(self, key: str) -> int:
-        value = self._document[key]
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1000:
-            raise TypeError(key)
-        return value
-
-    def time(self, key: str) -> float:
-        return NEVER if self._document[key] is None else self._number(self._document[key])
-
-    def moment(self, key: str) -> float:
-        found = self._number(self._document[key])
-        if found > self._now:
-            raise ValueError(key)
-        return found
-
-    def flap(self, key: str, policy: Policy) -> Flap:
-        value = self._document[key]
-        if not isinstance(value, list) or len(value) != 3 or not isinstance(value[2], bool):
-            raise TypeError(key)
-        penalty, at = self._number(value[0]), self._number(value[1])
-        if not penalty >= 0 or at > self._now:
-            raise ValueError(key)
-        return Flap(min(penalty, policy.flap_cap), at, value[2])
-
-    def _number(self, value: object) -> float:
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not 0 <= value <= self._now + _AHEAD_S
-        ):
-            raise ValueError(value)
-        return float(value)
+    reach = Reach(known.loopback, known.failures, known.proved)
+    return Memory(known.mirror, known.ping, state, known.canary, reach)
 
 
 def known_to(memory: Memory | None, mirror: str, ping: str, origins: frozenset[str]) -> Memory:
@@ -289,7 +278,8 @@ def recall(status: str, now: float, health_state: HealthState = HealthState.UNKN
     ):
         return ()
     listed = document.get("history")
-    entries = tuple(_entries(listed[-_RECALLED:])) if isinstance(listed, list) else ()
+    found = [try_from_json(Change, one) for one in listed[-_RECALLED:]] if isinstance(listed, list) else []
+    entries = tuple(one for one in found if one is not None)
     if not entries:
         return ()
     last = entries[-1]
@@ -300,24 +290,3 @@ def recall(status: str, now: float, health_state: HealthState = HealthState.UNKN
     why = _STARTED if health_state is HealthState.UNKNOWN else _WENT_ON
     # Where reads go did not change by it.
     return (*entries, Change(now, before, health_state.value, last.route, why, "", last.route))
-
-
-def _entries(listed: list[object]) -> Iterator[Change]:
-    for item in listed:
-        at = item.get("at") if isinstance(item, dict) else None
-        if (
-            isinstance(item, dict)
-            and not isinstance(at, bool)
-            and isinstance(at, (int, float))
-            and 0 < at < _LATEST
-        ):
-            yield Change(
-                float(at), _text(item, "from"), _text(item, "to"), _text(item, "route"), _text(item,
-                    "reason"),
-                _text(item, "evidence"), _text(item, "route_from"), _text(item, "cause"),
-            )  # fmt: skip
-
-
-def _text(item: Loose, key: str) -> str:
-    value = item.get(key)
-    return value[:1000] if isinstance(value, str) else ""

@@ -14,8 +14,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agent.codec import compact, to_document, to_json
 from agent.daemon.view import View
-from agent.documents.codec import compact, to_document, to_json
 from agent.documents.status import Change, DaemonStatus
 from agent.health.evidence import Mode, Route
 from agent.health.state import HealthState

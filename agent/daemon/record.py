@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from agent.catalogue.messages import Message
 from agent.daemon.counts import LATE, OK, Counts, RouteClock, SymptomsSeen, Times
 from agent.daemon.lease import FenceCounters
-from agent.daemon.messages import Message
+from agent.documents.drift import Finding
 from agent.documents.status import Change, ConditionStatus
 from agent.health.evidence import (
     CanaryFailed,
@@ -30,7 +31,6 @@ from agent.health.evidence import (
     Tick,
 )
 from agent.health.state import HealthState, Transition
-from agent.plan.drift import Finding
 
 _HISTORY = 100
 _BAD = (HealthState.SUSPECT, HealthState.DOWN)

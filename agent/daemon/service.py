@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from agent import __version__, paths
+from agent.catalogue.messages import Message
 from agent.config.model import Config
 from agent.daemon import metrics, publish
 from agent.daemon.canaries import CanaryObject
@@ -16,7 +17,6 @@ from agent.daemon.documents import Applied, Document, applied
 from agent.daemon.drift import Drift
 from agent.daemon.endpoint import HttpServer, Response
 from agent.daemon.memory import MemoryFile, known_to, recall
-from agent.daemon.messages import Message
 from agent.daemon.record import Record
 from agent.daemon.session import End, Session
 from agent.daemon.settings import Places, Settings, settings

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agent.catalogue.messages import Message
 from agent.daemon.canaries import Canaries
 from agent.daemon.documents import Applied, Document, applied, pin, pin_change, pinned, proof_of
 from agent.daemon.lease import FenceLease
 from agent.daemon.listener import MirrorListener
 from agent.daemon.memory import Memory, Reach, adopted
-from agent.daemon.messages import Message
 from agent.daemon.origins import Origins, reads_depend
 from agent.daemon.probes import Pinger, Sentinel
 from agent.daemon.record import ProbeResults, Record
@@ -55,7 +55,7 @@ from agent.health.state import (
     RaiseFence,
     State,
 )
-from agent.node.moment import present
+from agent.node.machine import present
 
 if TYPE_CHECKING:
     from agent.daemon.service import Service

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from agent.documents.codec import Count, Port, Text, Time
+from agent.codec import Count, Port, Text, Time
+from agent.documents.drift import Finding
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.state import HealthState
-from agent.plan.drift import Finding
 
 
 @dataclass(frozen=True, slots=True)

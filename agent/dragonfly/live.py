@@ -14,7 +14,7 @@ from agent.dragonfly.service import DfdaemonDirectories, DfdaemonService
 from agent.dragonfly.settings import AuditFinding, AuditReport, NotLooked, PeerSettings, Severity
 from agent.dragonfly.yaml_files import read
 from agent.errors import Problem
-from agent.node.facts import Unknown
+from agent.facts.node import Unknown
 
 UNIT = "dfdaemon.service"
 _LIMITED = "dragonfly_client_proxy_request_rate_limited_total"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from agent.dragonfly.command_line import LEVEL_VARIABLE, TELLS_HEADERS, WRITTEN, DfdaemonLogLevel
 from agent.dragonfly.settings import AuditFinding, PeerSettings, Severity
-from agent.node.facts import Confinement
+from agent.facts.node import Confinement
 
 STORAGE = "/var/lib/dragonfly/"
 _SOCKET, _LOGS, _CACHE = "/run/dragonfly", "/var/log/dragonfly", "/var/cache/dragonfly"

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.adapters.private_nydusd import mounted
-from agent.adapters.walk import READ
 from agent.errors import ConvertError, NydusdError, ProcessError
 from agent.images.tar import FileNode, NodeKind
 from agent.images.tree import FileTree
+from agent.system.private_nydusd import mounted
+from agent.system.walk import READ
 
 _SHOWN = 20
 _KINDS = {

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from agent.adapters.process import Feed
 from agent.errors import ConvertError, ProcessError
 from agent.images.manifest import Descriptor, unsound
 from agent.images.tar import XATTR, FileNode, TarWalk
 from agent.images.tree import FileTree, MissingDirectory
+from agent.system.process import Feed
 
 PIECE = 1 << 20
 _GZIP = b"\x1f\x8b"

@@ -21,13 +21,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.adapters.process import ChildProcesses, companion, last_lines, last_written
 from agent.errors import ConvertError, ProcessError
+from agent.facts.node import Unknown
 from agent.images import manifest
 from agent.images.layer import PIECE, LayerFile, with_directories
 from agent.images.manifest import Descriptor, Layout
-from agent.node import versions
-from agent.node.facts import Unknown
+from agent.programs import versions
+from agent.system.process import ChildProcesses, companion, last_lines, last_written
 
 _START_S, _END_S = 30.0, 600.0
 _NOT_VALID = "the converted image is not valid"

@@ -12,12 +12,12 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from agent.adapters.followed import follow
 from agent.errors import ConvertError, ProcessError
 from agent.images import manifest
 from agent.images.manifest import Descriptor, Layout
 from agent.images.nydus_image import BuildOptions
 from agent.images.skopeo import Skopeo, Tell
+from agent.system.followed import follow
 
 _GRACE_S = 660.0
 _LEAST_RATE = 64 << 10

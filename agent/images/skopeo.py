@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from agent.adapters.followed import follow
-from agent.adapters.process import ChildProcesses
 from agent.errors import ConvertError, ProcessError
 from agent.images.names import ImageName, Platform
+from agent.system.followed import follow
+from agent.system.process import ChildProcesses
 
 Tell: TypeAlias = Callable[..., None]
 """Hears how many bytes of a step are done, and in words what is done just now."""

@@ -21,11 +21,11 @@ from typing import Any
 
 from agent import paths
 from agent.errors import FenceError
+from agent.facts.daemon import FenceAbility
+from agent.facts.transfer import Standing, standing
 from agent.netfilter.cgroups import CgroupTree
 from agent.netfilter.nft import Elements, GoneError, Nft
 from agent.netfilter.sock_diag import SockDiag
-from agent.node.facts_daemon import FenceAbility
-from agent.node.transfer import Standing, standing
 from agent.outside_json import json_value
 from agent.ports import Released
 

@@ -22,6 +22,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.facts.daemon import Listener
+from agent.facts.transfer import Transfer
 from agent.netfilter.netlink import (
     ACK,
     REQUEST,
@@ -32,8 +34,6 @@ from agent.netfilter.netlink import (
     attributes,
     fence_error,
 )
-from agent.node.facts_daemon import Listener
-from agent.node.transfer import Transfer
 
 _NETLINK_SOCK_DIAG = 4
 _TCP_OF_ALL_FAMILIES = 18  # TCPDIAG_GETSOCK

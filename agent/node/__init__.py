@@ -1,1 +1,1 @@
-"""What is on the node: a frozen snapshot, in which what could not be read is unknown, never a default."""
+"""How facts are read off the node, and waited for. What could not be read is unknown, never a default."""

@@ -14,7 +14,7 @@ from agent.dragonfly.live import UNIT, DfdaemonFile, LiveFacts
 from agent.dragonfly.service import DfdaemonService, gives_up
 from agent.dragonfly.site import STATS_PORT
 from agent.errors import FileError, HttpError, PortError
-from agent.node.facts import UnitFact, Unknown
+from agent.facts.node import UnitFact, Unknown
 from agent.ports import DragonflyPorts, Files, SocketHolder
 
 _INIT = 1

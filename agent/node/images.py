@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.errors import ContainerdError, ContainerdNotFoundError
-from agent.node.facts import StoredImage
+from agent.facts.node import StoredImage
 from agent.outside_json import json_object, json_value, mapping
 from agent.ports import Containerd, ImageRecord
 from agent.registry.names import HUB, host_and_rest

@@ -14,9 +14,10 @@ from agent import paths
 from agent.config.forms import NEWEST, SYSTEM
 from agent.config.model import Config, ProgramsConfig
 from agent.errors import PortError
-from agent.node import programs, versions
-from agent.node.facts import Binary, ChosenPrograms, MissingPrograms, Unknown
+from agent.facts.node import Binary, ChosenPrograms, MissingPrograms, Unknown
+from agent.node import programs
 from agent.ports import Files, Processes
+from agent.programs import versions
 from agent.programs.release import ProgramName, Project, order
 
 

@@ -9,14 +9,16 @@ from typing import TypeVar
 
 from agent import paths
 from agent.config.model import Config
+from agent.containerd import dropin
+from agent.containerd import files as containerd_files
+from agent.containerd.render import view_of
+from agent.containerd.wishes import certs_directory
 from agent.errors import FileError, PortError
-from agent.node import images, installed, programs, registries, snapshotter_root, versions
-from agent.node.facts import Binary, Facts, FenceAbility, FileFact, UnitFact, Unknown
-from agent.node.machine import architecture
-from agent.plan import containerd_dropin, containerd_files
-from agent.plan.containerd_wishes import certs_directory
-from agent.plan.render_containerd import view_of
+from agent.facts.node import Binary, Facts, FenceAbility, FileFact, UnitFact, Unknown
+from agent.node import images, installed, programs, registries, snapshotter_root
 from agent.ports import Files, Ports
+from agent.programs import versions
+from agent.programs.versions import architecture
 
 _RUN_S = 5.0
 _ASK_S = 5.0
@@ -144,7 +146,7 @@ def _loaded(config: Config, ports: Ports) -> dict[str, Seen]:
     loaded, _stuck = containerd_files.load(
         root, read, lambda pattern: containerd_files.expand(pattern, listdir)
     )
-    drop_in, _line = containerd_dropin.place(root, loaded)
+    drop_in, _line = dropin.place(root, loaded)
     if drop_in not in found:
         read(drop_in)
     return found

@@ -7,28 +7,9 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 from agent.errors import PortError
-from agent.node import versions
-from agent.node.facts import Arch, Binary, Unknown, Version
+from agent.facts.node import Binary, Unknown, Version
 from agent.ports import Files, Processes
-
-ELF_HEADER = 20
-"""Bytes that `elf_architecture` needs."""
-
-_MACHINES = {0x3E: Arch.AMD64, 0xB7: Arch.ARM64}  # EM_X86_64, EM_AARCH64
-
-
-def elf_architecture(head: bytes) -> Arch:
-    """The architecture of a program with these first bytes; OTHER for anything that is neither ELF nor
-    script.
-    """
-    if head.startswith(b"#!"):
-        return Arch.SCRIPT
-    if len(head) < ELF_HEADER or not head.startswith(b"\x7fELF") or head[4] != 2:  # EI_CLASS: 64 bits
-        return Arch.OTHER
-    if head[5] != 1:  # EI_DATA: little-endian
-        return Arch.OTHER
-    return _MACHINES.get(int.from_bytes(head[18:20], "little"), Arch.OTHER)
-
+from agent.programs import versions
 
 DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 """Searched in this order: what an operator put into /usr/local comes before what the distribution ships."""
@@ -88,7 +69,7 @@ def _look(
 ) -> Binary | None | Unknown:
     """A program by its head, and by what is `told` of its path and of what it says to --version."""
     try:
-        head = ports.files.head(path, ELF_HEADER)
+        head = ports.files.head(path, versions.ELF_HEADER)
     except PortError as error:
         return Unknown(str(error))
     if head is None:
@@ -96,9 +77,9 @@ def _look(
     try:
         finished = ports.processes.run([path, "--version"], deadline_s=_RUN_S)
     except PortError as error:
-        return Binary(path, elf_architecture(head), Unknown(str(error)))
+        return Binary(path, versions.elf_architecture(head), Unknown(str(error)))
     version, text = told(path, finished.stdout or finished.stderr)
-    return Binary(path, elf_architecture(head), version, text, versions.commit(finished.stdout))
+    return Binary(path, versions.elf_architecture(head), version, text, versions.commit(finished.stdout))
 
 
 def _version(

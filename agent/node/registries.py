@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from agent.config.model import Config, RegistryHost, Scheme
 from agent.errors import FileError, HttpError, PortError
-from agent.node.facts import ANY_HOST, CertificateCheck, CredentialsFact, TlsCanary, Unknown
+from agent.facts.node import ANY_HOST, CertificateCheck, CredentialsFact, TlsCanary, Unknown
 from agent.ports import Files, HttpAnswer, Ports, TlsSight
 from agent.registry import docker_config, expiring
 from agent.registry.places import docker_places

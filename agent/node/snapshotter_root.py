@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from agent import paths
 from agent.errors import ContainerdError, PortError
-from agent.node.facts import FileFact, RunningContainerd, SnapshotterRoot, UnitFact, Unknown
+from agent.facts.node import FileFact, RunningContainerd, SnapshotterRoot, UnitFact, Unknown
 from agent.ports import Containerd, Files, Ports
 
 _DAEMONS = "nydus.db"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from agent.durations import in_words
 
@@ -29,6 +30,14 @@ class Repaired:
     at: float
     hint: str = ""
     """What the file that was overwritten last says of who writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairAccount:
+    """All that was put back of late, as root keeps it."""
+
+    KIND: ClassVar = "Repairs"
+    repairs: tuple[Repaired, ...]
 
 
 def wait_s(of: Repaired | None, now: float) -> float | None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from agent.durations import in_words
-from agent.node.facts import Moment, UnitFact
+from agent.facts.node import Moment, UnitFact
 
 WINDOW_S = 3600.0
 COOLDOWN_S = 120.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent import paths
 from agent.config.model import Config, Dialect, RegistryHost, Scheme, Switch
-from agent.node.facts import (
+from agent.facts.node import (
     ANY_HOST,
     Arch,
     Binary,
@@ -20,10 +20,10 @@ from agent.node.facts import (
     Unknown,
 )
 from agent.outside_json import json_value
-from agent.plan import pairs
-from agent.plan.pairs import MIRRORS_NOT_WRITTEN, spelled, version_of
-from agent.plan.steps import Refusal, refuse
+from agent.programs import pairs
+from agent.programs.pairs import MIRRORS_NOT_WRITTEN, spelled, version_of
 from agent.programs.release import Project
+from agent.steps import Refusal, refuse
 
 HTTP_FALLBACK_GONE = (2, 4, 2)
 """Before this version nydusd tries plain http where an https handshake meets a server without TLS."""

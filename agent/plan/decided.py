@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from agent.node.facts import Effective, Facts, FileFact, UnitFact, Unknown
-from agent.plan.containerd_keys import leaves
-from agent.plan.steps import Plan, Step
+from agent.containerd.keys import leaves
+from agent.facts.node import Effective, Facts, FileFact, UnitFact, Unknown
+from agent.steps import Plan, Step
 
 _WORDS = ("reason", "cost")
 """Of a step: what it is for, told to people."""

@@ -6,14 +6,16 @@ from dataclasses import replace
 
 from agent import paths
 from agent.config.model import Config, RestartPolicy
-from agent.node.facts import Effective, Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
-from agent.plan import decide, images, invariants, mounts, own, pairs, renewal, roots, upgrade
-from agent.plan.containerd_files import node_of
-from agent.plan.containerd_trial import containerd_check
+from agent.containerd.files import node_of
+from agent.containerd.render import Candidate, candidate
+from agent.containerd.trial import containerd_check
+from agent.facts import own
+from agent.facts.node import Effective, Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
+from agent.plan import decide, images, invariants, mounts, renewal, roots, upgrade
 from agent.plan.order import Changes, ordered
-from agent.plan.render_containerd import Candidate, candidate
-from agent.plan.steps import CheckContainerdConfig, Plan, Refusal, RemoveFile, UnitVerb, WriteFile, refuse
 from agent.plan.wanted import Wanted, wanted
+from agent.programs import pairs
+from agent.steps import CheckContainerdConfig, Plan, Refusal, RemoveFile, UnitVerb, WriteFile, refuse
 
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
 

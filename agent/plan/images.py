@@ -7,8 +7,8 @@ import shlex
 from agent import paths
 from agent.config.model import Config, ContainerdMode
 from agent.console import counted
-from agent.node.facts import Facts, StoredImage
-from agent.plan.steps import UnpackImage
+from agent.facts.node import Facts, StoredImage
+from agent.steps import UnpackImage
 
 _NAMED = 3
 

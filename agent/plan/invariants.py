@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 
 from agent import paths
 from agent.config.model import Config, ContainerdConfig
+from agent.containerd import dropin
+from agent.containerd.files import Node, node_of
+from agent.containerd.keys import PROXY_PLUGIN
+from agent.containerd.render import view_of
+from agent.containerd.view import ContainerdView
 from agent.errors import PlanError
-from agent.node.facts import Facts, UnitFact, Unknown, Version
-from agent.plan import containerd_dropin
-from agent.plan.containerd_files import Node, node_of
-from agent.plan.containerd_keys import PROXY_PLUGIN
-from agent.plan.containerd_view import ContainerdView
-from agent.plan.render_containerd import view_of
-from agent.plan.steps import (
+from agent.facts.node import Facts, UnitFact, Unknown, Version
+from agent.steps import (
     AwaitSnapshotter,
     CheckContainerdConfig,
     Plan,
@@ -93,7 +93,7 @@ def _unrecorded(step: Step, model: _Model) -> list[str]:
 def _unchecked(step: Step, model: _Model, config_path: str) -> list[str]:
     if not isinstance(step, WriteFile) or step.content in model.checked:
         return []
-    if step.path == config_path or containerd_dropin.is_drop_in(step.path):
+    if step.path == config_path or dropin.is_drop_in(step.path):
         return [f"{step.path} would go live unchecked"]
     return []
 

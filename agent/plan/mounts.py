@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent import paths
-from agent.node.facts import Facts, FileFact, UnitFact, Unknown
-from agent.plan.steps import Plan, Refusal, ReloadUnits, RemoveFile, Step, UnitStep, UnitVerb, WriteFile
+from agent.facts.node import Facts, FileFact, UnitFact, Unknown
+from agent.steps import Plan, Refusal, ReloadUnits, RemoveFile, Step, UnitStep, UnitVerb, WriteFile
 from agent.unit_syntax import settings
 
 _CODE = "NNA0304"

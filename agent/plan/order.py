@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent import paths
-from agent.plan.steps import (
+from agent.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
     CheckContainerdConfig,

@@ -17,16 +17,19 @@ from typing import Any
 
 from agent import paths
 from agent.config.model import Config
-from agent.node.facts import Facts, FileFact, UnitFact, Unknown
-from agent.plan import containerd_dropin, invariants, own
-from agent.plan.containerd_files import Node, node_of
-from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, KeyPath, at, dotted
-from agent.plan.containerd_trial import containerd_check
-from agent.plan.containerd_wishes import possible_keys
+from agent.containerd import dropin
+from agent.containerd.files import Node, node_of
+from agent.containerd.keys import KEYS, PROXY_PLUGIN, KeyPath, at, dotted
+from agent.containerd.render import candidate, view_of
+from agent.containerd.toml_edit import FAILURES, Value, remove, take_from_list
+from agent.containerd.trial import containerd_check
+from agent.containerd.wishes import possible_keys
+from agent.facts import own
+from agent.facts.node import Facts, FileFact, UnitFact, Unknown
+from agent.plan import invariants
 from agent.plan.diff import removal_of
 from agent.plan.order import CONTAINERD_COST, SNAPSHOTTER_COST
-from agent.plan.render_containerd import candidate, view_of
-from agent.plan.steps import (
+from agent.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
     Former,
@@ -40,7 +43,6 @@ from agent.plan.steps import (
     WriteFile,
     refuse,
 )
-from agent.plan.toml_edit import FAILURES, Value, remove, take_from_list
 
 _WHY = "the agent is removed"
 _AS_BEFORE = "it runs as it did before the agent"
@@ -117,7 +119,7 @@ def _is_root(config: Config, step: Step) -> bool:
 
 
 def _is_drop_in(step: Step) -> bool:
-    return isinstance(step, (WriteFile, RemoveFile)) and containerd_dropin.is_drop_in(step.path)
+    return isinstance(step, (WriteFile, RemoveFile)) and dropin.is_drop_in(step.path)
 
 
 def _containerd(config: Config, back: Sequence[Step], after: Node) -> tuple[Step, ...]:
@@ -238,7 +240,7 @@ def _narrowed(config: Config, facts: Facts, record: WriteFile) -> _Narrowed:
         return _Narrowed(
             None, f"{record.path} could not be read ({fact.reason}) and is left alone", stuck=True
         )
-    marked = record.path.endswith("/hosts.toml") or containerd_dropin.is_drop_in(record.path)
+    marked = record.path.endswith("/hosts.toml") or dropin.is_drop_in(record.path)
     if marked and not own.marked(fact.content):
         return _Narrowed(None, f"{record.path} was replaced since by somebody else and is left alone")
     if record.content_before is None:
@@ -323,6 +325,6 @@ def _undo_of(text: str, before: Mapping[str, Any]) -> Mapping[KeyPath, Value | N
 
 def _imports_of(config: Config, before: Mapping[str, Any]) -> tuple[str, ...]:
     """The import that we may have added."""
-    _path, line = containerd_dropin.place(config.containerd.config, ())
+    _path, line = dropin.place(config.containerd.config, ())
     present = before.get("imports")
     return () if isinstance(present, list) and line in present else (line,)

@@ -10,8 +10,8 @@ import tomllib
 
 from agent import paths
 from agent.config.model import Config, Dialect
-from agent.node.facts import Binary, Facts, FileFact, Unknown, Version
-from agent.plan.pairs import RENEWS, TAKES_CREDENTIALS, spelled
+from agent.facts.node import Binary, Facts, FileFact, Unknown, Version
+from agent.programs.pairs import RENEWS, TAKES_CREDENTIALS, spelled
 from agent.registry.expiring import EVERY
 
 TRY = (

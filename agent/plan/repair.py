@@ -14,14 +14,15 @@ from typing import Any, cast
 
 from agent import paths
 from agent.config.model import ContainerdConfig
-from agent.node.facts import Facts, FileFact, UnitFact
-from agent.plan import invariants, mounts, own
-from agent.plan.containerd_keys import KeyPath, at, dotted, leaves
-from agent.plan.drift import APPLY_COMMAND, Finding, Kind, Remedy, ours
+from agent.containerd.keys import KeyPath, at, dotted, leaves
+from agent.containerd.toml_edit import FAILURES, Value, add_to_list, insert
+from agent.documents.drift import APPLY_COMMAND, Finding, Kind, Remedy, ours
+from agent.facts import own
+from agent.facts.node import Facts, FileFact, UnitFact
+from agent.plan import invariants, mounts
 from agent.plan.order import ordered
 from agent.plan.rollback import changes_of
-from agent.plan.steps import Plan, RemoveFile, UnitVerb, WriteFile, refuse
-from agent.plan.toml_edit import FAILURES, Value, add_to_list, insert
+from agent.steps import Plan, RemoveFile, UnitVerb, WriteFile, refuse
 
 IMPORTS: KeyPath = ("imports",)
 VERSION: KeyPath = ("version",)

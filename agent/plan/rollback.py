@@ -16,14 +16,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.config.model import Config, ContainerdConfig, RestartPolicy
-from agent.node.facts import Facts, FileFact, UnitFact, Unknown
-from agent.plan import containerd_dropin, decide, diff, invariants, mounts, own, roots
-from agent.plan.containerd_files import node_of
-from agent.plan.containerd_keys import KeyPath, at, dotted, leaves
-from agent.plan.containerd_trial import containerd_check
+from agent.containerd import dropin
+from agent.containerd.files import node_of
+from agent.containerd.keys import KeyPath, at, dotted, leaves
+from agent.containerd.toml_edit import FAILURES, remove
+from agent.containerd.trial import containerd_check
+from agent.facts import own
+from agent.facts.node import Facts, FileFact, UnitFact, Unknown
+from agent.plan import decide, diff, invariants, mounts, roots
 from agent.plan.order import Changes, ordered
-from agent.plan.steps import Plan, Refusal, RemoveFile, WriteFile, refuse
-from agent.plan.toml_edit import FAILURES, remove
+from agent.steps import Plan, Refusal, RemoveFile, WriteFile, refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +141,12 @@ def _step(config: Config, facts: Facts, one: Touched, content: bytes | None) -> 
             owned=one.path != config.containerd.config,
         )  # fmt: skip
     # Our file may hold a copy of what others keep secret: it gets the rights that it had with this content.
-    return (
-        replace(step, mode=one.mode) if step is not None and containerd_dropin.is_drop_in(one.path) else step
-    )
+    return replace(step, mode=one.mode) if step is not None and dropin.is_drop_in(one.path) else step
 
 
 def _known_by_mark(path: str) -> bool:
     """Files that are ours while they carry our mark, and somebody's own where they do not."""
-    return _is_hosts(path) or containerd_dropin.is_drop_in(path)
+    return _is_hosts(path) or dropin.is_drop_in(path)
 
 
 def _is_hosts(path: str) -> bool:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.config.model import Config, SnapshotterConfig
-from agent.node.facts import Facts, Unknown
-from agent.plan.steps import Refusal
+from agent.facts.node import Facts, Unknown
+from agent.steps import Refusal
 
 _DEFAULT = SnapshotterConfig().root
 

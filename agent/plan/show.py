@@ -11,7 +11,7 @@ import functools
 import re
 from typing import assert_never
 
-from agent.plan.steps import (
+from agent.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
     CheckContainerdConfig,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent import paths
-from agent.plan.drift import Finding, Kind, Remedy
+from agent.documents.drift import Finding, Kind, Remedy
 from agent.unit_syntax import settings, words
 
 WATCHED = (paths.SNAPSHOTTER_UNIT, *paths.RUNTIME_UNITS)

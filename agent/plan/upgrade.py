@@ -8,10 +8,10 @@ pkg/filesystem/fs.go, NewFileSystem).
 
 from __future__ import annotations
 
-from agent.node.facts import Binary, Facts, Unknown
+from agent.facts.node import Binary, Facts, Unknown
 from agent.plan.order import Changes
-from agent.plan.pairs import ASKS_FOR_COMMIT
-from agent.plan.steps import Refusal, UnitVerb
+from agent.programs.pairs import ASKS_FOR_COMMIT
+from agent.steps import Refusal, UnitVerb
 
 
 def refusals(facts: Facts) -> tuple[Refusal, ...]:

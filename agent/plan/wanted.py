@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.config.model import Config, RegistryHost, Scheme
-from agent.node.facts import Binary, Effective, Facts, FileFact
-from agent.plan import decide, own, render_hosts
-from agent.plan.containerd_keys import quoted
-from agent.plan.render_containerd import Candidate
-from agent.plan.render_nydusd import template
-from agent.plan.render_snapshotter import snapshotter_config
-from agent.plan.render_units import snapshotter_unit
+from agent.containerd.keys import quoted
+from agent.containerd.render import Candidate
+from agent.facts import own
+from agent.facts.node import Binary, Effective, Facts, FileFact
+from agent.plan import decide
+from agent.plan.render import hosts as render_hosts
+from agent.plan.render.nydusd import template
+from agent.plan.render.snapshotter import snapshotter_config
+from agent.plan.render.units import snapshotter_unit
 
 
 @dataclass(frozen=True, slots=True)

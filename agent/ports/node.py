@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from agent.node.facts import FileFact, Moment, UnitFact
-from agent.node.facts_daemon import Listener
+if TYPE_CHECKING:  # the daemon has these ports too, and no use for what the plan is made of
+    from agent.facts.daemon import FileFact, Listener, Moment
+    from agent.facts.node import UnitFact
 
 
 class Files(Protocol):

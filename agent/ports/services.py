@@ -5,10 +5,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from agent.node.facts import PluginFact, RunningContainerd
 from agent.registry.credential import Credential, Looked, Secret
+
+if TYPE_CHECKING:
+    from agent.facts.node import PluginFact, RunningContainerd
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from agent.bench.picture import Chart
 from agent.ports.node import Cgroups, Clock, Files, Processes, SocketHolders, SocketTables, Units
 from agent.ports.services import Containerd, Http, Nydusd, PeerStore, SnapshotterSocket, Tls
 from agent.ports.switch import Drill, Fence
+
+if TYPE_CHECKING:
+    from agent.bench.picture import Chart
 
 
 class Ledger(Protocol):

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import IO, cast
 
 from agent.errors import ProgramsError
-from agent.node.facts import Arch
-from agent.node.programs import ELF_HEADER, elf_architecture
+from agent.facts.node import Arch
 from agent.programs.lock import ARCHIVE_CAP, Program
 from agent.programs.release import ProgramName
+from agent.programs.versions import ELF_HEADER, elf_architecture
 
 _PIECE = 1 << 20
 _MEMBERS = 10_000

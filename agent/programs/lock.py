@@ -15,7 +15,7 @@ from agent.config.fields import Complaints, build, read_table, spell
 from agent.config.forms import Form
 from agent.config.model import required, setting
 from agent.errors import ProgramsError
-from agent.node.facts import Arch
+from agent.facts.node import Arch
 from agent.programs.release import ProgramName, Project, order
 
 FORMAT = 1

@@ -7,9 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from agent.errors import ProgramsError
-from agent.node.facts import Arch
-from agent.plan import pairs
-from agent.programs import archive, download, lock
+from agent.facts.node import Arch
+from agent.programs import archive, download, lock, pairs
 from agent.programs.lock import ARCHIVE_CAP, LOCK_CAP, Lock, Release
 from agent.programs.release import Project, numbers
 

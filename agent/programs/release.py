@@ -11,7 +11,7 @@ import re
 
 from agent import paths
 from agent.config.forms import is_release
-from agent.node.facts import Arch
+from agent.facts.node import Arch
 
 NAMED_IN = (paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE)
 """Files of a node that name the programs in use by their paths."""

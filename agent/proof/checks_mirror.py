@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from agent import paths
+from agent.codec import DocumentError, load_document
 from agent.config.model import Switch
-from agent.errors import HttpError, PortError
+from agent.documents.status import DaemonStatus
+from agent.errors import FileError, HttpError, PortError
+from agent.facts.node import Effective, Unknown
+from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner, is_loopback, judge
-from agent.node.facts import Effective, Unknown
 from agent.ports import HttpAnswer, Ports
 from agent.proof.checks_runtime import CALL_S, ProofView
-from agent.proof.daemon_view import DaemonView, daemon_view
 from agent.proof.proofs import CheckResult, failed, failed_by, not_proved, ok
 
 _NAME = "mirror"
@@ -21,19 +24,45 @@ _NUMBER = 9
 _STATUS_LINE = "systemctl status nydus-agent.service"
 
 
+_FRESH_S = 10.0
+"""The daemon publishes every few seconds; an older status says nothing about now."""
+_STATUS_CAP = 1 << 20
+"""Bytes; a status is a few thousand."""
+
+
+def daemon_status(ports: Ports) -> DaemonStatus | None:
+    """What the daemon says of the mirror now; None where it is missing, old or damaged.
+
+    An unprivileged user has written it: it is shown, and "origin" in it makes checks say less; no more.
+    """
+    try:
+        fact = ports.files.read(paths.STATUS)
+        status = load_document(DaemonStatus, fact.content, _STATUS_CAP) if fact is not None else None
+    except (FileError, DocumentError):
+        return None
+    return status if status is not None and abs(ports.clock.now() - status.at) <= _FRESH_S else None
+
+
+def at_origin(ports: Ports) -> str:
+    """Why no read can be proved to come from the mirror: reads go to the origin now; "" where they do not."""
+    daemon = daemon_status(ports)
+    if daemon is None or daemon.route is not Route.ORIGIN:
+        return ""
+    return f"reads go to the origin now: {daemon.route_reason or daemon.health_reason or 'fenced'}"
+
+
 def mirror(view: ProofView, effective: Effective) -> CheckResult:
     """The first thing that is wrong, from the port's owner to the fence."""
     seen: list[str] = []
-    daemon = daemon_view(view.ports)
     for look in (_owner, _ping):
         wrong = look(view, seen)
         if wrong is not None:
             return wrong
-    wrong = _fence(view, effective, daemon, seen)
+    wrong = _fence(view, effective, seen)
     if wrong is not None:
         return wrong
-    if daemon.route == "origin":
-        why = f"reads go to the origin now: {daemon.reason or 'fenced'}"
+    why = at_origin(view.ports)
+    if why:
         return not_proved(_NUMBER, _NAME, why, *seen, try_="nydus-agent status --why")
     wrong = _canary(view, seen)
     return wrong if wrong is not None else ok(_NUMBER, _NAME, "; ".join(seen))
@@ -94,7 +123,7 @@ def _ping(view: ProofView, seen: list[str]) -> CheckResult | None:
     return None
 
 
-def _fence(view: ProofView, effective: Effective, daemon: DaemonView, seen: list[str]) -> CheckResult | None:
+def _fence(view: ProofView, effective: Effective, seen: list[str]) -> CheckResult | None:
     if effective.switch is Switch.NATIVE:
         why = next((one for one in effective.reasons if one.startswith("switch native")), "switch native")
         seen.append(why)
@@ -107,7 +136,8 @@ def _fence(view: ProofView, effective: Effective, daemon: DaemonView, seen: list
             _NUMBER, _NAME, "NNA0803", "the mode is fence, and the fence does not work", cause=ability.reason,
             evidence=tuple(seen), try_="nft list ruleset",
         )  # fmt: skip
-    if daemon.fresh and daemon.mode == "native":
+    daemon = daemon_status(view.ports)
+    if daemon is not None and daemon.mode is Mode.NATIVE:
         return failed(
             _NUMBER, _NAME, "NNA0803", "the node is set up for the fence, and the agent does not use it",
             cause=daemon.mode_reason or "it says mode native", evidence=tuple(seen), try_=_STATUS_LINE,

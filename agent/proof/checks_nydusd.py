@@ -16,7 +16,7 @@ from agent import paths
 from agent.config.model import Config, Dialect
 from agent.console import counted
 from agent.errors import FileError, HttpError, NydusdError
-from agent.node.facts import Effective
+from agent.facts.node import Effective
 from agent.outside_json import json_value, mapping
 from agent.ports import NydusdInfo, Ports
 from agent.proof import checks_read

@@ -19,12 +19,11 @@ from typing import Any
 
 from agent import paths
 from agent.errors import FileError, HttpError, NydusdError
-from agent.node.facts import Binary, Effective
+from agent.facts.node import Binary, Effective
 from agent.outside_json import json_value, mapping
 from agent.ports import Ports, Trial
-from agent.proof.checks_mirror import address_of
+from agent.proof.checks_mirror import address_of, at_origin
 from agent.proof.checks_runtime import CALL_S, ProofView
-from agent.proof.daemon_view import daemon_view
 from agent.proof.proofs import CheckResult, failed, failed_by, not_proved, ok
 
 _NAME = "real read"
@@ -65,9 +64,9 @@ class Mount:
 
 def real_read(view: ProofView, effective: Effective) -> CheckResult:
     """Prove by bytes, or say why it cannot be proved now."""
-    daemon = daemon_view(view.ports)
-    if daemon.route == "origin":
-        return not_proved(_NUMBER, _NAME, f"reads go to the origin now: {daemon.reason or 'fenced'}")
+    why = at_origin(view.ports)
+    if why:
+        return not_proved(_NUMBER, _NAME, why)
     if not isinstance(view.facts.nydusd, Binary):
         return not_proved(_NUMBER, _NAME, "nydusd is not known")
     try:
@@ -97,7 +96,7 @@ def _read(view: ProofView, nydusd: str, mount: Mount) -> CheckResult:
         return failed_by(_NUMBER, _NAME, "NNA0731", error, "nydus-agent doctor")
     after = traffic(view)
     grown = after - before if isinstance(before, int) and isinstance(after, int) else None
-    if trial.error and daemon_view(view.ports).route == "origin":
+    if trial.error and at_origin(view.ports):
         return not_proved(
             _NUMBER, _NAME, "the route changed to the origin during the read", *_figures(trial, grown)
         )

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply.waits import Before
 from agent.config.model import Config, ContainerdMode, RestartPolicy
+from agent.containerd.files import node_of
+from agent.containerd.render import view_of
+from agent.containerd.trial import reads_exports
 from agent.errors import (
     ContainerdError,
     ContainerdNotFoundError,
@@ -18,14 +20,12 @@ from agent.errors import (
     NydusdError,
     SystemdError,
 )  # fmt: skip
-from agent.node import versions
-from agent.node.facts import Binary, Facts, PluginFact, UnitFact, Unknown, Version
+from agent.facts.node import Binary, Facts, PluginFact, UnitFact, Unknown, Version
+from agent.node.waits import Before
 from agent.outside_json import json_value
 from agent.plan import decide
-from agent.plan.containerd_files import node_of
-from agent.plan.containerd_trial import reads_exports
-from agent.plan.render_containerd import view_of
 from agent.ports import Ports
+from agent.programs import versions
 from agent.programs.release import Project
 from agent.proof.proofs import CheckResult, CheckState, failed, failed_by, not_proved, ok, unknown
 

@@ -7,21 +7,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from agent import API_VERSION, paths
-from agent.apply import documents, generations
-from agent.apply.generations import Generation
+from agent import paths
+from agent.codec import to_document, try_from_json
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.documents.codec import to_json
-from agent.errors import ApplyError, FileError, PortError
-from agent.node.facts import UnitFact
-from agent.outside_json import json_value
-from agent.plan import backoff, unit_files
-from agent.plan.backoff import Repaired
-from agent.plan.drift import (
+from agent.documents.drift import (
     REPAIR_COMMAND,
+    DriftReport,
     Expected,
     ExpectedProgram,
     Finding,
@@ -30,10 +24,17 @@ from agent.plan.drift import (
     masked_finding,
     ours,
 )
+from agent.errors import ApplyError, FileError, PortError
+from agent.facts.node import UnitFact
+from agent.outside_json import json_value
+from agent.plan import backoff, unit_files
+from agent.plan.backoff import RepairAccount, Repaired
 from agent.plan.repair import FileDrift, Recorded, compare
 from agent.plan.show import hide
 from agent.ports import Files, Ports
 from agent.proof import drift_running, expected
+from agent.records import generations, json_files
+from agent.records.generations import Generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,22 +188,23 @@ def publish(files: Files, looked: DriftFound, *, at: float, gave_up: Sequence[st
     fact = files.read(paths.DRIFT)
     if looked.generation is None:
         if not looked.unseen:
-            documents.drop(files, paths.DRIFT)
+            json_files.drop(files, paths.DRIFT)
         return
-    document = {
-        "apiVersion": API_VERSION, "kind": "Drift", "at": at, "generation": looked.generation.number,
-        "findings": [_told(to_json(one)) for one in looked.findings],
-        "unseen": [hide(one) for one in looked.unseen], "gave_up": list(gave_up),
-    }  # fmt: skip
-    if fact is None or _news(fact.content) != _news(documents.encoded(document)):
-        documents.replace(files, paths.DRIFT, document, found=fact, mode=0o644)
+    report = DriftReport(
+        at,
+        looked.generation.number,
+        tuple(map(_told, looked.findings)),
+        tuple(map(hide, looked.unseen)),
+        tuple(gave_up),
+    )
+    document = to_document(report)
+    if fact is None or _news(fact.content) != _news(json_files.encoded(document)):
+        json_files.replace(files, paths.DRIFT, document, found=fact, mode=0o644)
 
 
-def _told(finding: dict[str, object]) -> dict[str, object]:
+def _told(finding: Finding) -> Finding:
     """As everyone may read it: a value that somebody has set may be a secret."""
-    evidence = finding["evidence"]
-    hidden = [hide(str(one)) for one in evidence] if isinstance(evidence, list) else []
-    return {**finding, "what": hide(str(finding["what"])), "evidence": hidden}
+    return replace(finding, what=hide(finding.what), evidence=tuple(map(hide, finding.evidence)))
 
 
 def _news(content: bytes) -> object:
@@ -217,21 +219,14 @@ def read_repairs(files: Files) -> tuple[Repaired, ...]:
     """The account of repairs, in a file of root's, so that no crash and no boot begins anew; empty where
     there is none or it makes no sense. Raises FileError.
     """
-    document = documents.parsed(files.read(paths.REPAIRS))
-    try:
-        return tuple(
-            Repaired(row["subject"], int(row["times"]), float(row["at"]), row["hint"])
-            for row in document["repairs"]
-        )
-    except (ValueError, KeyError, TypeError):
-        return ()
+    account = try_from_json(RepairAccount, json_files.parsed(files.read(paths.REPAIRS)))
+    return account.repairs if account is not None else ()
 
 
 def write_repairs(files: Files, account: Sequence[Repaired]) -> None:
     """Replace it; an empty one goes. Raises FileError."""
     if not account:
-        documents.drop(files, paths.REPAIRS)
+        json_files.drop(files, paths.REPAIRS)
         return
-    rows = [{"subject": one.subject, "times": one.times, "at": one.at, "hint": one.hint} for one in account]
-    document = {"apiVersion": API_VERSION, "kind": "Repairs", "repairs": rows}
-    documents.replace(files, paths.REPAIRS, document, found=files.read(paths.REPAIRS), mode=0o600)
+    document = to_document(RepairAccount(tuple(account)))
+    json_files.replace(files, paths.REPAIRS, document, found=files.read(paths.REPAIRS), mode=0o600)

@@ -8,15 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agent import paths
-from agent.apply.generations import Generation
 from agent.config.model import Config
-from agent.errors import ContainerdError, NydusdError
-from agent.node import programs as node_programs
-from agent.node import versions
-from agent.node.facts import Binary, PluginFact, Version
-from agent.outside_json import json_value
-from agent.plan.containerd_keys import PROXY_PLUGIN, KeyPath
-from agent.plan.drift import (
+from agent.containerd.keys import PROXY_PLUGIN, KeyPath
+from agent.documents.drift import (
     APPLY_COMMAND,
     REPAIR_COMMAND,
     ExpectedProgram,
@@ -24,11 +18,17 @@ from agent.plan.drift import (
     Kind,
     Remedy,
 )
+from agent.errors import ContainerdError, NydusdError
+from agent.facts.node import Binary, PluginFact, Version
+from agent.node import programs as node_programs
+from agent.outside_json import json_value
 from agent.plan.repair import FileDrift, Recorded, keys_after, parsed
 from agent.ports import Ports
+from agent.programs import versions
 from agent.programs.release import package_of
 from agent.proof import checks_nydusd
 from agent.proof.checks_runtime import image_file_system
+from agent.records.generations import Generation
 
 _CALL_S = 5.0
 _RUN_S = 20.0

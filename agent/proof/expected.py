@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from agent import paths
-from agent.apply import documents, generations, undo
-from agent.apply.generations import Generation
+from agent.codec import to_document, try_from_json
 from agent.config.accepted import restored
 from agent.config.model import Config
+from agent.containerd.keys import KeyPath
+from agent.documents.drift import Expected, ExpectedProgram
 from agent.errors import FileError, PortError
+from agent.facts import own
 from agent.node import installed
 from agent.node.programs import DIRECTORIES
-from agent.plan import own
-from agent.plan.containerd_keys import KeyPath
-from agent.plan.drift import Expected, ExpectedProgram
-from agent.plan.drift_form import decode_expected, encode_expected
 from agent.plan.repair import Recorded, keys_after, parsed
 from agent.ports import Files, Ports
+from agent.records import generations, json_files, undo
+from agent.records.generations import Generation
 
 _LINK = f"/etc/systemd/system/multi-user.target.wants/{paths.SNAPSHOTTER_UNIT}"
 _PROGRAMS = {"nydusd": "nydusd", "nydus-image": "nydus-image", "snapshotter": "containerd-nydus-grpc"}
@@ -52,19 +52,19 @@ def _recorded(back: undo.PutBack, last: Recorded | None) -> Recorded:
 
 def read(files: Files) -> Expected | None:
     """What is published. Raises FileError."""
-    return decode_expected(documents.parsed(files.read(paths.EXPECTED)))
+    return try_from_json(Expected, json_files.parsed(files.read(paths.EXPECTED)))
 
 
 def publish(ports: Ports, accepted: Generation) -> None:
     """Write expected.json for what is in force now; a removal takes it away. Raises FileError."""
     if accepted.verb == "remove":
-        documents.drop(ports.files, paths.EXPECTED)
+        json_files.drop(ports.files, paths.EXPECTED)
         return
     fact = ports.files.read(paths.EXPECTED)
-    known = decode_expected(documents.parsed(fact))
-    document = encode_expected(make(ports, accepted, generations.history(ports.files), known))
-    if fact is None or fact.content != documents.encoded(document):
-        documents.replace(ports.files, paths.EXPECTED, document, found=fact, mode=0o644)
+    before = try_from_json(Expected, json_files.parsed(fact))
+    document = to_document(make(ports, accepted, generations.history(ports.files), before))
+    if fact is None or fact.content != json_files.encoded(document):
+        json_files.replace(ports.files, paths.EXPECTED, document, found=fact, mode=0o644)
 
 
 def make(
@@ -158,7 +158,7 @@ def programs_replaced(files: Files) -> bool:
     Raises FileError.
     """
     try:
-        rows = documents.parsed(files.read(paths.EXPECTED)).get("programs", [])
+        rows = json_files.parsed(files.read(paths.EXPECTED)).get("programs", [])
         known = {str(row["path"]): row["stamp"] for row in rows}
     except (KeyError, TypeError):
         return True

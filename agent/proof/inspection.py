@@ -6,21 +6,24 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from agent.apply import generations
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.errors import ApplyError, FileError, PlanError
-from agent.node import installed, versions
-from agent.node.facts import Effective, Facts, Unknown
+from agent.facts.node import Effective, Facts, Unknown
+from agent.health.evidence import Route
+from agent.health.state import HealthState
+from agent.node import installed
 from agent.node.observe import observe
 from agent.plan import decide, diff
 from agent.plan.show import what
-from agent.plan.steps import RemoveFile, WriteFile
 from agent.ports import Ports
+from agent.programs import versions
 from agent.proof import checks_nydusd, drift, expected, proofs, prove
-from agent.proof.daemon_view import daemon_view
+from agent.proof.checks_mirror import daemon_status
 from agent.proof.drift import DriftFound
 from agent.proof.proofs import CheckResult, Proof
+from agent.records import generations
+from agent.steps import RemoveFile, WriteFile
 
 
 def observe_known(config: Config, ports: Ports, *, look_at_images: bool = False) -> Facts:
@@ -34,8 +37,8 @@ def undoubted(facts: Facts, ports: Ports) -> Facts:
     before is kept: a fault of the mirror must never restart anything. (Where it is fenced, root's questions
     do not even reach it.)
     """
-    daemon = daemon_view(ports)
-    if not daemon.fresh or daemon.health_state not in ("down", "suspect"):
+    daemon = daemon_status(ports)
+    if daemon is None or daemon.health_state not in (HealthState.DOWN, HealthState.SUSPECT):
         return facts
     doubt = Unknown(f"the mirror is {daemon.health_state}")
     canaries = tuple(replace(canary, ok=doubt) for canary in facts.tls_canaries)
@@ -96,7 +99,7 @@ def prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effec
     found = prove.run_checks(config, ports, facts, effective)
     proofs.publish(ports.files, found)
     if replaced and last is not None and prove.must_undo(found) is None:
-        expected.publish(ports, replace(last, versions=versions.known_versions(facts)))
+        expected.publish(ports, replace(last, versions=dict(versions.known_versions(facts))))
         drift.tell(ports, drift.find_drift(config, ports))
 
 
@@ -104,8 +107,8 @@ def note_origins(config: Config, ports: Ports) -> None:
     """Tell the daemon of registries that came into use, while reads go to the mirror: it must know whether an
     origin lives before it fences the mirror, and it starts to watch anew when it reads of another.
     """
-    daemon = daemon_view(ports)
-    if daemon.fresh and daemon.route == "mirror":
+    daemon = daemon_status(ports)
+    if daemon is not None and daemon.route is Route.MIRROR:
         applied = generations.in_force(ports.files, config)
         generations.note_origins(ports.files, checks_nydusd.registries(applied, ports))
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent import API_VERSION, __version__, paths
-from agent.apply import documents
+from agent import __version__, paths
+from agent.codec import to_document, to_json
+from agent.documents.applied import CheckDocument, ProofDocument
+from agent.documents.drift import Finding
 from agent.errors import AgentError, Exit, FileChangedError
-from agent.plan.drift import Finding
 from agent.plan.show import hide
 from agent.ports import Files
+from agent.records import json_files
 
 _QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>)]+")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -123,20 +124,20 @@ def unknown(number: int, name: str, code: str, error: AgentError) -> CheckResult
     )
 
 
+def document(proof: Proof, boot_id: str = "") -> ProofDocument:
+    """The proof as everyone may read it."""
+    return ProofDocument(
+        proof.at, __version__, proof.headline is None,
+        _sentence(proof.headline) if proof.headline is not None else "",
+        tuple(_check(check) for check in proof.checks), tuple(map(_told, proof.drift)),
+        tuple(map(_told, proof.unseen)), proof.pending, proof.unrenewed, dict(proof.versions), boot_id,
+    )  # fmt: skip
+
+
 def body(proof: Proof) -> dict[str, object]:
-    """The proof as the body of a JSON document."""
-    return {
-        "at": proof.at,
-        "agent": __version__,
-        "ok": proof.headline is None,
-        "headline": _sentence(proof.headline) if proof.headline is not None else "",
-        "checks": [_check(check) for check in proof.checks],
-        "drift": [_told(one) for one in proof.drift],
-        "unseen": [_told(one) for one in proof.unseen],
-        "pending": list(proof.pending),
-        "unrenewed": list(proof.unrenewed),
-        "versions": dict(proof.versions),
-    }
+    """The proof as the body of a JSON answer."""
+    found: dict[str, object] = to_json(document(proof))
+    return found
 
 
 def _sentence(check: CheckResult) -> str:
@@ -144,12 +145,11 @@ def _sentence(check: CheckResult) -> str:
     return f"check {check.number} ({check.name}) failed: {_told(check.detail)}{why}"
 
 
-def _check(check: CheckResult) -> Mapping[str, object]:
-    return {
-        "number": check.number, "name": check.name, "state": check.state.value, "detail": _told(check.detail),
-        "code": check.code, "cause": _told(check.cause), "evidence": [_told(one) for one in check.evidence],
-        "try": check.try_,
-    }  # fmt: skip
+def _check(check: CheckResult) -> CheckDocument:
+    return CheckDocument(
+        check.number, check.name, check.state, _told(check.detail), check.code, _told(check.cause),
+        tuple(map(_told, check.evidence)), check.try_,
+    )  # fmt: skip
 
 
 def _told(text: str) -> str:
@@ -161,7 +161,7 @@ def _told(text: str) -> str:
 
 def published_since_boot(files: Files) -> bool:
     """Whether what is published was proved since this boot. Raises FileError."""
-    return documents.parsed(files.read(paths.PROOF)).get("boot_id") == _boot_id(files)
+    return json_files.parsed(files.read(paths.PROOF)).get("boot_id") == _boot_id(files)
 
 
 def _boot_id(files: Files) -> str:
@@ -176,18 +176,18 @@ def publish(files: Files, proof: Proof) -> None:
     `doctor` and an inspection may end at the same moment: the later proof stays. What a removal took away
     stays away.
     """
-    document = {"apiVersion": API_VERSION, "kind": "Proof", **body(proof), "boot_id": _boot_id(files)}
+    published = to_document(document(proof, _boot_id(files)))
     found = files.read(paths.PROOF)
     for _ in range(_TRIES - 1):
         try:
-            documents.replace(files, paths.PROOF, document, found=found, mode=0o644)
+            json_files.replace(files, paths.PROOF, published, found=found, mode=0o644)
         except FileChangedError:
             found = files.read(paths.PROOF)
-            if found is None or _is_later(documents.parsed(found).get("at"), proof.at):
+            if found is None or _is_later(json_files.parsed(found).get("at"), proof.at):
                 return
         else:
             return
-    documents.replace(files, paths.PROOF, document, found=found, mode=0o644)
+    json_files.replace(files, paths.PROOF, published, found=found, mode=0o644)
 
 
 def _is_later(at: object, than: float) -> bool:

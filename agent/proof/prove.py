@@ -8,18 +8,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from agent.apply.waits import Before
 from agent.config.model import Config
 from agent.errors import AgentError, FileError, HttpError, NydusdError
-from agent.node import versions
-from agent.node.facts import Effective, Facts
+from agent.facts.node import Effective, Facts
+from agent.node.waits import Before
 from agent.plan import renewal
-from agent.plan.pairs import TAKES_CREDENTIALS
 from agent.ports import NydusdInfo, Ports
+from agent.programs import versions
+from agent.programs.pairs import TAKES_CREDENTIALS
 from agent.proof import checks_mirror, checks_nydusd, checks_read, checks_runtime, drift, proofs
 from agent.proof.checks_nydusd import backend_of
 from agent.proof.checks_runtime import CALL_S, ProofView
-from agent.proof.daemon_view import daemon_view
 from agent.proof.drift import DriftFound
 from agent.proof.proofs import CheckResult, CheckState, Proof
 from agent.registry.expiring import source_of
@@ -105,8 +104,7 @@ def await_route(ports: Ports) -> None:
     """
     end = ports.clock.monotonic() + _ROUTE_S
     while ports.clock.monotonic() < end:
-        daemon = daemon_view(ports)
-        if not daemon.fresh or daemon.route == "mirror":
+        if not checks_mirror.at_origin(ports):
             return
         ports.clock.sleep(_ROUTE_STEP_S)
 

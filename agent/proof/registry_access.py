@@ -15,9 +15,9 @@ from agent import paths
 from agent.config.model import Config
 from agent.dragonfly.command_line import DfdaemonLogLevel, environment_of, log_level
 from agent.errors import AgentError, CredentialError, FileError, PortError
-from agent.node import versions
-from agent.node.facts import Unknown, Version
+from agent.facts.node import Unknown, Version
 from agent.ports import Credentials, HttpAnswer, Looked, Ports, RegistryTokens, Secret
+from agent.programs import versions
 from agent.proof.checks_read import mounts
 from agent.proof.proofs import CheckState
 from agent.registry.challenge import pull_scope

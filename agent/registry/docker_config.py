@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.errors import Problem
-from agent.node.facts import FileFact
+from agent.facts.node import FileFact
 from agent.outside_json import json_value
 from agent.registry.credential import Credential, Secret
 from agent.registry.names import host_of, written_host

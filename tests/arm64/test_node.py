@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.node.facts import Arch
+from agent.facts.node import Arch
 from agent.programs.release import Project
 from tests.node import arm64, emulation, program_packages, scene, upstream
 from tests.node.boot import Node

@@ -16,7 +16,7 @@ from agent.errors import (
     ContainerdNotFoundError,
     ContainerdUnavailableError,
 )
-from agent.node.facts import PluginFact
+from agent.facts.node import PluginFact
 from agent.ports import Containerd, SnapshotterSocket
 
 PROBE = paths.PROBE_NAMESPACE

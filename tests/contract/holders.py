@@ -6,7 +6,7 @@ import abc
 import select
 import time
 
-from agent.node.facts_daemon import Listener
+from agent.facts.daemon import Listener
 from agent.ports import Holders, ListenerProcesses
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.http import read_status
 from agent.errors import HttpError
+from agent.system.http import read_status
 from tests.contract.server import answering, serving
 from tests.contract.waiting import ENDS_S
 

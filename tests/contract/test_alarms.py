@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agent.adapters.alarms import SystemdAlarms
 from agent.errors import SystemdError
 from agent.ports import Alarm
+from agent.system.alarms import SystemdAlarms
 from tests.contract.alarms import NAME, AlarmsContract, AlarmsWorld
 from tests.fakes.alarms import FakeAlarms
 from tests.fakes.clock import FakeClock

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.bench_tools import MatplotlibDrawing, NodeCaches, RunHosts
-from agent.adapters.followed import TimedChildren
 from agent.errors import FileError, ProcessError
 from agent.ports import Caches, HostsRoom, ProgramEnd
+from agent.system.bench_tools import MatplotlibDrawing, NodeCaches, RunHosts
+from agent.system.followed import TimedChildren
 from tests.contract.waiting import ENDS_S
 from tests.fakes.bench import FakeCaches, FakeHostsRoom
 
@@ -206,7 +206,7 @@ import os, sys
 from concurrent import futures
 import grpc
 from agent._pb import dfdaemon_pb2 as pb, dfdaemon_pb2_grpc
-from agent.adapters.bench_tools import DfdaemonStore
+from agent.system.bench_tools import DfdaemonStore
 from agent.errors import HttpError
 
 class Store(dfdaemon_pb2_grpc.DfdaemonDownloadServicer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.node.moment import SystemClock
+from agent.node.machine import SystemClock
 from agent.ports import Clock
 from tests.fakes.clock import FakeClock
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.containerd import ContainerdClient, SnapshotterClient
 from agent.errors import ContainerdError, ContainerdUnavailableError
 from agent.ports import ImageRecord
+from agent.system.containerd import ContainerdClient, SnapshotterClient
 from tests.contract.containerd import ContainerdContract, ContainerdWorld
 from tests.fakes.containerd import STOCK_PLUGINS, FakeContainerd, FakeSnapshotterSocket, nydus_plugin
 
@@ -58,8 +58,8 @@ class TestFake(ContainerdContract):
 
 _SILENT = """
 import socket, sys, time
-from agent.adapters.containerd import ContainerdClient, SnapshotterClient
-from agent.adapters.process import ChildProcesses
+from agent.system.containerd import ContainerdClient, SnapshotterClient
+from agent.system.process import ChildProcesses
 from agent.errors import ContainerdError, ContainerdUnavailableError
 
 listener = socket.socket(socket.AF_UNIX)

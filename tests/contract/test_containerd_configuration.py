@@ -16,18 +16,18 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from agent.adapters.files import RootFiles
-from agent.adapters.process import ChildProcesses
 from agent.apply.execute import check_containerd_config, unexpected
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
+from agent.containerd.files import Node, family
+from agent.containerd.keys import KEYS, PROXY_PLUGIN
+from agent.containerd.render import candidate
+from agent.containerd.view import ContainerdView, view
 from agent.errors import ApplyError
-from agent.plan.containerd_files import Node, family
-from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN
-from agent.plan.containerd_view import ContainerdView, view
 from agent.plan.diff import plan
-from agent.plan.render_containerd import candidate
-from agent.plan.steps import CheckContainerdConfig
 from agent.ports import Ports
+from agent.steps import CheckContainerdConfig
+from agent.system.files import RootFiles
+from agent.system.process import ChildProcesses
 from tests.unit.containerd_cases import Case, cases, containerd
 from tests.unit.containerd_worlds import FILES, SNAPSHOTTERS, VERSIONS, laid
 from tests.unit.plan_node import look

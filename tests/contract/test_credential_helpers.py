@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.credentials import DockerCredentials
-from agent.adapters.files import RootFiles
-from agent.adapters.process import ChildProcesses
 from agent.errors import CredentialError
 from agent.registry.places import CredentialPlaces
+from agent.system.credentials import DockerCredentials
+from agent.system.files import RootFiles
+from agent.system.process import ChildProcesses
 from tests.contract.waiting import ENDS_S
 
 SECRET = "s3cr3t-of-the-fleet"

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 import structlog
 
-from agent.adapters import log
-from agent.adapters.resident import InotifyWatch, SystemdNotify, SystemNames
 from agent.errors import PortError
 from agent.netfilter.cgroups import CgroupTree
 from agent.netfilter.sock_diag import KernelSockets
 from agent.ports import Names, SocketTables, Watch
+from agent.system import log
+from agent.system.resident import InotifyWatch, SystemdNotify, SystemNames
 from tests.contract.netns import own_network
 from tests.contract.waiting import ENDS_S
 from tests.fakes.daemon import FakeNames, FakeTables, FakeWatch

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.files import RootFiles
 from agent.errors import FileChangedError, FileError
+from agent.system.files import RootFiles
 from tests.contract.files import ME, FilesContract, FilesWorld, sha256
 from tests.fakes.files import FakeFiles
 
@@ -286,7 +286,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(disk: _DiskWorld) -> 
     whole = {letter * 200_000 for letter in (b"a", b"b")}
     disk.put("/etc/a.toml", b"a" * 200_000)
     loop = (
-        "import sys; from agent.adapters.files import RootFiles; f = RootFiles(sys.argv[1]); "
+        "import sys; from agent.system.files import RootFiles; f = RootFiles(sys.argv[1]); "
         "print(flush=True)\n"
         "while True:\n"
         "    old = f.read('/etc/a.toml'); new = (b'b' if old.content[:1] == b'a' else b'a') * 200_000\n"

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from agent.facts.daemon import Listener
 from agent.netfilter.cgroups import CgroupProcesses, CgroupTree
 from agent.netfilter.sock_diag import KernelSockets
-from agent.node.facts_daemon import Listener
 from agent.ports import Holders
 from tests.contract.holders import HoldersContract, HoldersWorld
 from tests.contract.netns import own_network

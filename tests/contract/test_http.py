@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.http import PlainHttp
 from agent.errors import HttpError
 from agent.ports import Http
+from agent.system.http import PlainHttp
 from tests.contract.server import Script, answering, serving
 from tests.contract.waiting import ENDS_S
 from tests.fakes.http import FakeHttp, answer

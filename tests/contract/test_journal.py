@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.journal import UnitJournal
-from agent.adapters.process import Feed
+from agent.system.journal import UnitJournal
+from agent.system.process import Feed
 from tests.contract.journal import JournalContract, JournalWorld
 from tests.contract.waiting import ENDS_S
 from tests.fakes.daemon import FakeJournal

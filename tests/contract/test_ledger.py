@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.ledger import DiskLedger
 from agent.errors import FileError, LockedError
 from agent.ports import Ledger
+from agent.system.ledger import DiskLedger
 from tests.fakes.ledger import FakeLedger
 
 JOURNAL = "journal/open.jsonl"

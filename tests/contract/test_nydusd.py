@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.nydusd import NydusdApi
 from agent.errors import NydusdError
 from agent.ports import NydusdInfo
+from agent.system.nydusd import NydusdApi
 from tests.contract.nydusd import NydusdContract, NydusdWorld
 from tests.contract.server import answering, serving
 from tests.fakes.nydusd import FakeNydusd

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.proc import DpkgFrontend
 from agent.ports import PackageManager
+from agent.system.proc import DpkgFrontend
 from tests.fakes.dpkg import FakePackageManager
 
 Held = Callable[[], AbstractContextManager[tuple[PackageManager, int]]]

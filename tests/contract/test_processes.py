@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.process import OUTPUT_CAP, ChildProcesses
 from agent.errors import ProcessError
 from agent.ports import Finished, Processes, RunningProgram
+from agent.system.process import OUTPUT_CAP, ChildProcesses
 from tests.contract.waiting import ENDS_S
 from tests.fakes.processes import FakeProcesses
 
@@ -208,7 +208,7 @@ def test_a_child_is_started_where_dev_null_cannot_be_opened() -> None:
     """A sandbox may refuse it (ProtectKernelLogs= with /dev/kmsg a link to it)."""
     script = (
         "import os\n"
-        "from agent.adapters.process import ChildProcesses, Feed\n"
+        "from agent.system.process import ChildProcesses, Feed\n"
         "opened = os.open\n"
         "def refuse(path, *rest, **named):\n"
         "    if path == os.devnull:\n"

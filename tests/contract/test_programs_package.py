@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.process import ChildProcesses
 from agent.errors import ProgramsError
-from agent.node.facts import Arch
+from agent.facts.node import Arch
 from agent.ports import Processes
 from agent.programs import package
 from agent.programs.lock import Release
 from agent.programs.release import Project
+from agent.system.process import ChildProcesses
 from tests.contract.server import answering, serving
 from tests.fakes import tars
 from tests.fakes.processes import FakeProcesses

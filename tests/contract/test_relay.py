@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.adapters.http import PlainHttp
-from agent.adapters.loopback import Relay
 from agent.errors import HttpError
+from agent.system.http import PlainHttp
+from agent.system.loopback import Relay
 from tests.contract.server import serving
 from tests.fakes.free_port import free_port
 

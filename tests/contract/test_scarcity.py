@@ -52,7 +52,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (free, resource.getrlimit(resource.RL
 print(NftFence(61234).available())
 """
 LOCKED = """
-from agent.adapters.resident import lock_memory
+from agent.system.resident import lock_memory
 def kilobytes(name):
     return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1])
 before = kilobytes("VmRSS")
@@ -62,7 +62,7 @@ print(kilobytes("VmLck") > 0, kilobytes("VmRSS") - before - (8 << 10) < 1024)
 """
 GIVEN_BACK = """
 import ctypes
-from agent.adapters.resident import return_memory
+from agent.system.resident import return_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 def kilobytes():
@@ -82,13 +82,13 @@ print(kilobytes() - before < 2 << 10)
 """
 NAMED = """
 import asyncio
-from agent.adapters.resident import SystemNames
+from agent.system.resident import SystemNames
 print(*asyncio.run(SystemNames().addresses("localhost")))
 print("encodings.idna" in sys.modules)
 """
 NO_THREADS = """
 import asyncio, logging
-from agent.adapters.resident import SystemNames
+from agent.system.resident import SystemNames
 from agent.errors import PortError
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
 print(*asyncio.run(SystemNames().addresses("127.0.0.1")))

@@ -6,9 +6,9 @@ import socket
 import subprocess
 import sys
 
-from agent.adapters.proc import ProcHolders
 from agent.dragonfly.command_line import environment_of
 from agent.netfilter.sock_diag import KernelSockets
+from agent.system.proc import ProcHolders
 
 LISTENER = """
 import socket, sys

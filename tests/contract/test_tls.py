@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.loopback import RegistryTls
 from agent.errors import FileError, HttpError
 from agent.ports import Tls, TlsSight
+from agent.system.loopback import RegistryTls
 from tests.contract import certificates
 from tests.contract.waiting import ENDS_S
 from tests.fakes.tls import FakeTls

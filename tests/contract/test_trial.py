@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters import trial
-from agent.adapters.trial import PrivateTrials
 from agent.errors import NydusdError
+from agent.system import trial
+from agent.system.trial import PrivateTrials
 from tests.contract.waiting import ENDS_S, wait_until
 
 DIES = "#!/bin/sh\necho 'ERROR cannot open the bootstrap' >&2\necho 'ERROR auth: c2VjcmV0' >&2\nexit 7\n"
@@ -105,7 +105,7 @@ def test_what_a_killed_run_left_is_swept_and_a_running_one_is_not(tmp_path: Path
 def test_a_nydusd_does_not_outlive_an_agent_that_is_killed(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     program = (
-        "from agent.adapters.trial import PrivateTrials\n"
+        "from agent.system.trial import PrivateTrials\n"
         f"PrivateTrials({str(tmp_path / 'state')!r}).read({nydusd(tmp_path, HANGS)!r}, '/x', "
         "lambda r, w: b'{}', mirror=('127.0.0.1', 9), limit=1, deadline_s=60)"
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.adapters.systemd import SystemdUnits
 from agent.errors import SystemdError
+from agent.system.systemd import SystemdUnits
 from tests.contract.units import UnitsContract, UnitsWorld
 from tests.fakes.files import FakeFiles
 from tests.fakes.units import FakeUnits, unit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.node.facts import Moment
+from agent.facts.node import Moment
 
 
 class FakeClock:

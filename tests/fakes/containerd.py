@@ -14,7 +14,7 @@ from agent.errors import (
     ContainerdNotFoundError,
     ContainerdUnavailableError,
 )
-from agent.node.facts import PluginFact, RunningContainerd
+from agent.facts.node import PluginFact, RunningContainerd
 from agent.node.images import chain_ids
 from agent.ports import Credential, ImageFsInfo, ImageRecord
 from tests.fakes.faults import Faults

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.errors import FenceError
-from agent.node.facts import FenceAbility
+from agent.facts.node import FenceAbility
 from agent.ports import Released
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agent.errors import FileChangedError, FileError
-from agent.node.facts import FileFact
+from agent.facts.node import FileFact
 from tests.fakes.faults import Faults
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent import paths
-from agent.node.facts import PluginFact
+from agent.facts.node import PluginFact
 from agent.ports import Ports
 from tests.fakes.alarms import FakeAlarms
 from tests.fakes.clock import FakeClock

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.config.model import Config, ProgramsConfig
-from agent.node.facts import Arch
+from agent.facts.node import Arch
 from agent.programs.release import Project
 from tests.fakes.node import FakeNode
 

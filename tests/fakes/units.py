@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from agent.errors import SystemdError
-from agent.node.facts import UnitFact
+from agent.facts.node import UnitFact
 from agent.ports import Files
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults

@@ -1,41 +1,29 @@
-"""The layers of agent/, lowest first. adapters/ stands beside them and knows only the ports
-(test_layers.py).
-"""
+"""The layers of agent/, lowest first, as docs/design.md draws them (see test_layers.py)."""
 
 from __future__ import annotations
 
-# A module may import from its own package's part of its layer and from every lower layer.
+# A module may import from its own room and from every lower layer. A room is a directory of agent/. The
+# modules beside the directories are one room too, in each layer where they stand.
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "agent",
-        "agent.bench",
+        "agent.codec",
         "agent.durations",
         "agent.errors",
-        "agent.node.facts_daemon",
-        "agent.node.transfer",
         "agent.outside_json",
         "agent.paths",
+        "agent.steps",
         "agent.unit_syntax",
     ),
-    ("agent.catalogue", "agent.config", "agent.documents.codec", "agent.node.moment", "agent.plan.steps"),
-    ("agent.console", "agent.node.facts"),
-    (
-        "agent.programs.lock",
-        "agent.programs.release",
-        "agent.registry",
-    ),
-    ("agent.dragonfly", "agent.health", "agent.plan", "agent.ports"),
-    (
-        "agent.apply.documents",
-        "agent.apply.generations",
-        "agent.apply.undo",
-        "agent.apply.waits",
-        "agent.documents",
-        "agent.node",
-    ),
-    ("agent.daemon", "agent.images", "agent.programs", "agent.proof"),
+    ("agent.bench", "agent.catalogue", "agent.config"),
+    ("agent.console", "agent.facts"),
+    ("agent.registry",),
+    ("agent.containerd", "agent.dragonfly", "agent.health", "agent.ports"),
+    ("agent.documents", "agent.netfilter", "agent.programs", "agent.system"),
+    ("agent.node", "agent.plan"),
+    ("agent.records",),
+    ("agent.daemon", "agent.images", "agent.proof"),
     ("agent.apply", "agent.wire"),
     ("agent.commands",),
-    ("agent.cli",),
-    ("agent.__main__",),
+    ("agent.__main__", "agent.cli"),
 )

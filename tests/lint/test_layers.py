@@ -1,58 +1,47 @@
 """Arrows between the layers go one way, so that what decides can be tested without a node.
 
-commands, daemon -> apply, node -> plan, health -> config, node.facts, plan.steps, errors; adapters know only
-the ports.
+The rooms and their layers are drawn in docs/design.md, and the picture is held to the imports here.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 
 from tests.lint.layers import LAYERS
 from tests.lint.source import ROOT, Module, dotted, imports, modules, nodes
 
-_ADAPTERS_MAY = (
-    "agent.bench.picture",
-    "agent.errors",
-    "agent.paths",
-    "agent.config",
-    "agent.node.facts",
-    "agent.node.facts_daemon",
-    "agent.node.moment",
-    "agent.node.transfer",
-    "agent.plan.steps",
-    "agent.outside_json",
-    "agent.ports",
-    "agent.registry",
-    "agent.adapters",
-    "agent.netfilter",
-    "agent._pb",
-)
-_ADAPTERS = ("agent.adapters", "agent.netfilter")
-_WIRE_MAY = _ADAPTERS
-_IMAGES_MAY = (
-    "agent.adapters.followed",
-    "agent.adapters.private_nydusd",
-    "agent.adapters.process",
-    "agent.adapters.walk",
-)
-"""A conversion drives programs, and nothing of a node: what it does is these programs."""
-_ROOT = "agent.wire"
-"""The composition root."""
+_EDGES = ("agent.system", "agent.netfilter")
+"""The rooms that touch the machine. What decides and what acts meets them as ports alone."""
+_MAY_USE_EDGES = {
+    "agent.wire": _EDGES,
+    "agent.system": ("agent.system",),
+    "agent.netfilter": ("agent.netfilter",),
+    # A conversion drives programs, and nothing of a node: what it does is these programs.
+    "agent.images": (
+        "agent.system.followed",
+        "agent.system.private_nydusd",
+        "agent.system.process",
+        "agent.system.walk",
+    ),
+}
+_GENERATED = "agent._pb"
 
 _PURE = (
     "agent.bench",
-    "agent.plan",
-    "agent.health",
+    "agent.containerd",
     "agent.dragonfly",
-    "agent.node.facts",
-    "agent.node.facts_daemon",
-    "agent.node.transfer",
+    "agent.facts",
+    "agent.health",
+    "agent.plan",
     "agent.programs.lock",
+    "agent.programs.pairs",
     "agent.programs.release",
+    "agent.programs.versions",
     "agent.registry",
+    "agent.steps",
 )
 _PURE_MAY_IMPORT = {
     "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "difflib",
@@ -107,21 +96,22 @@ def _forbidden(module: Module) -> list[str]:
     return found
 
 
+def _room(name: str) -> str:
+    """The directory of agent/ that a module lies in; "agent" for the modules beside the directories."""
+    top = ".".join(name.split(".")[:2])
+    return top if (ROOT / top.replace(".", "/")).is_dir() else "agent"
+
+
 def _may(source: str, target: str) -> bool:
-    if any(_within(source, package) for package in _ADAPTERS):
-        return target == "agent" or any(_within(target, allowed) for allowed in _ADAPTERS_MAY)
-    if source == _ROOT and any(_within(target, allowed) for allowed in _WIRE_MAY):
-        return True
-    if _within(source, "agent.images") and target in _IMAGES_MAY:
-        return True
+    if _within(target, _GENERATED):
+        return _within(source, "agent.system")
+    if any(_within(target, edge) for edge in _EDGES):
+        allowed = next((may for user, may in _MAY_USE_EDGES.items() if _within(source, user)), ())
+        return any(_within(target, one) for one in allowed)
     here, there = _layer(source), _layer(target)
-    if (
-        here is None
-        or there is None
-        or any(_within(target, package) for package in (*_ADAPTERS, "agent._pb"))
-    ):
+    if here is None or there is None:
         return False
-    return there < here or (there == here and source.split(".")[1:2] == target.split(".")[1:2])
+    return there < here or (there == here and _room(source) == _room(target))
 
 
 def test_every_import_goes_down_the_layers() -> None:
@@ -133,24 +123,25 @@ def test_every_import_goes_down_the_layers() -> None:
     [
         ("agent.commands.apply", "agent.apply.execute", True),
         ("agent.apply.execute", "agent.plan.order", True),
-        ("agent.plan.order", "agent.plan.steps", True),
-        ("agent.wire", "agent.adapters.files", True),
-        ("agent.adapters.files", "agent.ports", True),
-        ("agent.images.skopeo", "agent.adapters.process", True),
-        ("agent.images.skopeo", "agent.adapters.files", False),
-        ("agent.plan.order", "agent.ports", False),
-        ("agent.apply.execute", "agent.adapters.files", False),
-        ("agent.commands.apply", "agent.adapters.files", False),
+        ("agent.plan.order", "agent.steps", True),
+        ("agent.node.observe", "agent.containerd.view", True),
+        ("agent.wire", "agent.system.files", True),
+        ("agent.system.files", "agent.ports", True),
+        ("agent.images.skopeo", "agent.system.process", True),
+        ("agent.__main__", "agent.cli", True),
+        ("agent.images.skopeo", "agent.system.files", False),
+        ("agent.plan.order", "agent.node.observe", False),
+        ("agent.apply.execute", "agent.system.files", False),
+        ("agent.commands.apply", "agent.system.files", False),
         ("agent.wire", "agent.netfilter.fence", True),
         ("agent.daemon.session", "agent.netfilter.fence", False),
         ("agent.commands.apply", "agent._pb.cri_pb2", False),
         ("agent.plan.order", "agent.apply.execute", False),
-        ("agent.plan.order", "agent.health.machine", False),
-        ("agent.node.facts", "agent.node.observe", False),
-        ("agent.adapters.files", "agent.plan.order", False),
+        ("agent.proof.expected", "agent.apply.execute", False),
+        ("agent.containerd.render", "agent.plan.diff", False),
+        ("agent.facts.node", "agent.node.observe", False),
+        ("agent.system.files", "agent.plan.order", False),
         ("agent.errors", "agent.catalogue", False),
-        ("agent.programs.package", "agent.programs.lock", True),
-        ("agent.programs.lock", "agent.programs.download", False),
     ],
 )
 def test_the_layers_say_what_the_design_says(source: str, target: str, allowed: bool) -> None:
@@ -158,7 +149,7 @@ def test_the_layers_say_what_the_design_says(source: str, target: str, allowed: 
 
 
 def test_what_decides_touches_nothing_outside() -> None:
-    """plan/ and health/: no port, no clock, no socket, no file; a plan is a value, and so is a health
+    """The pure rooms: no port, no clock, no socket, no file; a plan is a value, and so is a health
     state.
     """
     found = []
@@ -185,4 +176,26 @@ def test_only_one_module_spawns_processes() -> None:
         for _, name in imports(module)
         if _within(name, "subprocess")
     }
-    assert spawners <= {"agent/adapters/process.py"}
+    assert spawners <= {"agent/system/process.py"}
+
+
+def test_the_picture_of_the_design_shows_every_room_in_its_layer() -> None:
+    drawn = [re.findall(r"\b([a-z]+)/(?= |$)", line) for line in _picture() if "│" in line]
+    assert [sorted(row) for row in drawn if row] == [sorted(row) for row in reversed(_rooms())]
+
+
+def _picture() -> list[str]:
+    """The lines of the picture of the rooms."""
+    text = (ROOT / "docs/design.md").read_text()
+    return text.partition("## The rooms")[2].split("```")[1].splitlines()
+
+
+def _rooms() -> list[list[str]]:
+    """The directories of each layer that has any."""
+    directories = {
+        each.parent.name for each in (ROOT / "agent").glob("*/__init__.py") if each.parent.name != "_pb"
+    }
+    layers = [[name.rpartition(".")[2] for name in layer] for layer in LAYERS]
+    rows = [[name for name in layer if name in directories] for layer in layers]
+    assert sorted(name for row in rows for name in row) == sorted(directories)
+    return [row for row in rows if row]

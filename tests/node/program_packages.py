@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.node.facts import Arch
+from agent.facts.node import Arch
 from agent.programs.release import Project
 from tests.node import cache, scene, upstream
 

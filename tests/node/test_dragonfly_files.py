@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from agent.config.model import Config, RegistryHost, Scheme
-from agent.plan import render_hosts
+from agent.plan.render import hosts
 from tests.node import images, parts, scene, stock
 from tests.node.boot import Node
 from tests.node.talk import ORIGIN, REPO, ask, blob
@@ -231,9 +231,9 @@ def test_containerd_asks_a_registry_alone_with_its_ca_and_logs_no_error(
     """containerd 1.6 and 1.7 go on without a file that has no table of hosts, and so without its CA."""
     registry = RegistryHost(STRANGER, Scheme.HTTPS, f"{parts.PKI}/stranger.crt")
     file = (
-        render_hosts.host_file(Config(), registry, mirror=False, dial=False)
+        hosts.host_file(Config(), registry, mirror=False, dial=False)
         if authorization is None
-        else render_hosts.as_somebody(registry, authorization)
+        else hosts.as_somebody(registry, authorization)
     )
     node.write(f"/run/certs.d/{STRANGER}/hosts.toml", file.decode())
     told = node.run(["ctr", "content", "fetch", "--hosts-dir", "/run/certs.d", f"{STRANGER}/reader:1"])

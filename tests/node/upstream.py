@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.node.facts import Arch
+from agent.facts.node import Arch
 from agent.programs.lock import Lock, Program, Release, render
 from agent.programs.release import ProgramName, Project
 

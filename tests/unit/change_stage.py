@@ -9,8 +9,8 @@ from agent.apply import change, recover
 from agent.apply.execute import Stop
 from agent.config.model import Dialect, Switch
 from agent.errors import AgentError
-from agent.node.facts import Effective
-from agent.plan.steps import (
+from agent.facts.node import Effective
+from agent.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
     CheckContainerdConfig,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
-from agent.plan.containerd_files import Node
+from agent.containerd.files import Node
 from tests.fakes.node import FakeNode
 from tests.fakes.units import unit
 from tests.unit.plan_node import GOLDEN, node, plugins

@@ -16,12 +16,12 @@ from agent.config.model import (
     Scheme,
     Switch,
 )
-from agent.node.facts import Facts, PluginFact
+from agent.containerd.files import Node
+from agent.containerd.keys import PROXY_PLUGIN
+from agent.containerd.render import view_of
+from agent.facts.node import Facts, PluginFact
 from agent.node.observe import observe
-from agent.plan.containerd_files import Node
-from agent.plan.containerd_keys import PROXY_PLUGIN
-from agent.plan.render_containerd import view_of
-from agent.plan.steps import Plan, ReloadUnits, RemoveFile, Step, UnitStep, UnitVerb, WriteFile
+from agent.steps import Plan, ReloadUnits, RemoveFile, Step, UnitStep, UnitVerb, WriteFile
 from tests.fakes.containerd import STOCK_PLUGINS, nydus_plugin
 from tests.fakes.node import FakeNode
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import base64
 
-from agent.adapters.credentials import ChallengeAnswers, DockerCredentials
 from agent.errors import HttpError, PortError
 from agent.ports import HttpAnswer, Secret
 from agent.proof.registry_access import RegistryPorts
 from agent.registry.places import ROOTS_DOCKER, CredentialPlaces
+from agent.system.credentials import ChallengeAnswers, DockerCredentials
 from tests.fakes.files import FakeFiles
 from tests.fakes.processes import FakeProcesses
 

@@ -14,17 +14,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from agent import paths
-from agent.apply import change, generations, journal, recover, rollback, undo
+from agent.apply import change, recover, rollback
 from agent.apply.execute import Progress, Stop
 from agent.config.model import Config, ContainerdConfig, ContainerdMode, Switch
+from agent.containerd.view import names_snapshotter
 from agent.errors import AgentError, FileError, PlanError
-from agent.node.facts import Effective
+from agent.facts.node import Effective
 from agent.node.observe import observe
 from agent.plan import decide, diff
-from agent.plan.containerd_view import names_snapshotter
 from agent.plan.removal import removal
-from agent.plan.steps import Plan
 from agent.ports import Finished
+from agent.records import generations, journal, undo
+from agent.steps import Plan
 from tests.fakes.node import FakeNode
 from tests.fakes.units import unit
 from tests.unit import plan_node

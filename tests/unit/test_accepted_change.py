@@ -12,13 +12,14 @@ import sys
 import pytest
 
 from agent import paths
-from agent.apply import change, generations, remove, rollback
+from agent.apply import change, remove, rollback
 from agent.apply.gate import Urgency
 from agent.commands import repair
 from agent.commands.context import Context
 from agent.commands.running import surroundings
 from agent.console import Console, Format, exit_of
 from agent.errors import AgentError, ApplyError, Exit, FileError
+from agent.records import generations
 from tests.unit.proved_node import ProvedNode, proved
 
 VERBS = ("apply", "rollback", "remove")
@@ -109,7 +110,7 @@ def test_an_answer_that_a_full_disk_does_not_take_is_told_on_stderr_and_the_chan
 import sys
 from agent import cli
 from agent.__main__ import main
-from agent.apply.journal import Begin
+from agent.records.journal import Begin
 from agent.commands.running import surroundings
 
 def run(words, context):

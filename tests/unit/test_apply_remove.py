@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import daemons, generations
+from agent.apply import daemons
 from agent.apply import remove as removal
 from agent.errors import ApplyError, FileError
+from agent.records import generations
 from tests.fakes.units import unit
 from tests.unit.plan_node import GOLDEN
 from tests.unit.proved_node import CONFIG, ROOT, ProvedNode, quiet

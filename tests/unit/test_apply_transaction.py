@@ -7,9 +7,8 @@ import hashlib
 import pytest
 
 from agent import paths
-from agent.apply import change, generations
+from agent.apply import change
 from agent.apply.execute import Stop
-from agent.apply.undo import PutBack
 from agent.config.model import Dialect, Switch
 from agent.console import exit_of
 from agent.errors import (
@@ -21,8 +20,10 @@ from agent.errors import (
     FileError,
     LockedError,
 )
-from agent.node.facts import Effective, FileFact
-from agent.plan.steps import (
+from agent.facts.node import Effective, FileFact
+from agent.records import generations
+from agent.records.undo import PutBack
+from agent.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
     CheckContainerdConfig,

@@ -18,9 +18,11 @@ import pytest
 
 from agent import __version__, cli
 from agent.__main__ import main
+from agent.codec import to_document
 from agent.commands import version
 from agent.commands.context import Context
 from agent.console import Console
+from agent.documents.applied import ProofDocument
 from agent.errors import UsageError
 from tests.lint.source import modules
 
@@ -174,7 +176,7 @@ def test_without_root_a_change_is_refused_before_anything_is_read(tmp_path: Path
 
 def test_the_version_is_told_and_what_nobody_has_seen_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "var/lib/nydus-agent").mkdir(parents=True)
-    proof = {"versions": {"nydusd": "2.2.0", "containerd": 3}}
+    proof = to_document(ProofDocument(1.0, versions={"nydusd": "2.2.0"}))
     (tmp_path / "var/lib/nydus-agent/proof.json").write_text(json.dumps(proof))
     run = Run(tmp_path, "version")
     assert run.code == 0

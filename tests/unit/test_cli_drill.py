@@ -18,12 +18,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.__main__ import main
+from agent.catalogue.messages import Message
 from agent.commands import drill
 from agent.commands.context import Context
 from agent.commands.drill import rehearsal
 from agent.console import Console, Format
 from agent.daemon.http_client import Url
-from agent.daemon.messages import Message
 from agent.daemon.settings import Settings
 from agent.errors import AgentError, Exit, FenceError, LockedError
 from agent.health.policy import Policy

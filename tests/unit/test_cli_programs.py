@@ -14,8 +14,8 @@ from agent.commands import programs
 from agent.commands.context import Context
 from agent.console import Console, Format
 from agent.errors import Exit
+from agent.facts.node import Arch
 from agent.node import installed
-from agent.node.facts import Arch
 from agent.programs.lock import parse
 from agent.programs.release import Project
 from tests.fakes.node import FakeNode

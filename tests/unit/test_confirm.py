@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import confirm, generations, remove, rollback
+from agent.apply import confirm, remove, rollback
 from agent.apply.gate import Urgency
-from agent.apply.unconfirmed import Pending
 from agent.cli import VERBS, build_parser
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
 from agent.console import exit_of
 from agent.errors import ApplyError, Exit, FileError, LockedError, SystemdError, UsageError
-from agent.node.facts import Moment
+from agent.facts.node import Moment
+from agent.records import generations
+from agent.records.unconfirmed import Pending
 from tests.unit.proved_node import CONFIG, ROOT, quiet
 from tests.unit.unconfirmed import LOUD, SECONDS, Waiting
 

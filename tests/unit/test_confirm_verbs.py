@@ -21,7 +21,7 @@ from agent.commands.context import Context
 from agent.commands.internal import recover as recover_verb
 from agent.console import Console, Format
 from agent.errors import Exit
-from agent.node.moment import present
+from agent.node.machine import present
 from tests.unit.published import PublishedNode
 from tests.unit.test_schema import complaints, printed
 from tests.unit.test_schema_change import on_disk

@@ -12,13 +12,13 @@ import pytest
 
 from agent import paths
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
+from agent.containerd.dropin import NAME
+from agent.containerd.keys import KEYS, at
+from agent.containerd.render import Candidate, candidate
 from agent.errors import FileError, PlanError
-from agent.plan.containerd_dropin import NAME
-from agent.plan.containerd_keys import KEYS, at
 from agent.plan.diff import plan
 from agent.plan.removal import removal
-from agent.plan.render_containerd import Candidate, candidate
-from agent.plan.steps import CheckContainerdConfig, Former, RemoveFile, WriteFile
+from agent.steps import CheckContainerdConfig, Former, RemoveFile, WriteFile
 from tests.fakes.units import unit
 from tests.unit.containerd_cases import containerd
 from tests.unit.plan_node import AMD64, CONTAINERD_CONFIG, carry_out, config, look, node, verbs, writes

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agent.node.facts import Unknown
-from agent.plan.containerd_files import Family, Loaded, Node, expand, family, load, matches
-from agent.plan.containerd_view import view
+from agent.containerd.files import Family, Loaded, Node, expand, family, load, matches
+from agent.containerd.view import view
+from agent.facts.node import Unknown
 
 ROOT = "/etc/containerd/config.toml"
 TREE = {

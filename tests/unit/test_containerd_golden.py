@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from agent.containerd.keys import at
+from agent.containerd.render import candidate
+from agent.containerd.wishes import possible_keys
 from agent.plan import invariants
-from agent.plan.containerd_keys import at
-from agent.plan.containerd_wishes import possible_keys
 from agent.plan.diff import plan
 from agent.plan.removal import removal
-from agent.plan.render_containerd import candidate
-from agent.plan.steps import CheckContainerdConfig, Former
+from agent.steps import CheckContainerdConfig, Former
 from tests.unit.containerd_cases import Case, cases
 from tests.unit.plan_node import carry_out, look, writes
 

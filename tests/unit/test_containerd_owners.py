@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import pytest
 
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
+from agent.containerd.render import Candidate, candidate
 from agent.errors import PlanError
 from agent.plan.diff import plan
-from agent.plan.render_containerd import Candidate, candidate
 from tests.fakes.units import unit
 from tests.unit.containerd_cases import containerd
 from tests.unit.plan_node import look, node, plugins, verbs

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
-from agent.plan.containerd_dropin import NAME
-from agent.plan.containerd_trial import expectations
-from agent.plan.render_containerd import candidate, view_of
+from agent.containerd.dropin import NAME
+from agent.containerd.render import candidate, view_of
+from agent.containerd.trial import expectations
 from tests.unit.containerd_cases import containerd
 from tests.unit.containerd_worlds import FILES, VERSIONS, laid
 

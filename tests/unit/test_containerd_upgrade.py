@@ -7,12 +7,12 @@ from __future__ import annotations
 import pytest
 
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
-from agent.plan.containerd_files import node_of
-from agent.plan.containerd_view import ContainerdView
+from agent.containerd.files import node_of
+from agent.containerd.render import view_of
+from agent.containerd.view import ContainerdView
 from agent.plan.diff import plan
 from agent.plan.removal import removal
-from agent.plan.render_containerd import view_of
-from agent.plan.steps import Former, WriteFile
+from agent.steps import Former, WriteFile
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import CONTAINERD_CONFIG, GOLDEN, carry_out, look, node, plugins
 

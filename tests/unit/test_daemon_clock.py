@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.node.moment import present
+from agent.node.machine import present
 from tests.fakes.event_loop import clock, until
 from tests.fakes.mirror import Way
 from tests.unit.daemon_node import Node, healthy

@@ -11,9 +11,9 @@ import pytest
 from agent.config.model import RegistryHost, Scheme
 from agent.daemon.documents import RELEASED, Document, applied, pin, pin_change, proof_of
 from agent.daemon.settings import origins
+from agent.facts.node import Moment
 from agent.health.evidence import Mode, Route
-from agent.node.facts import Moment
-from agent.node.moment import present
+from agent.node.machine import present
 
 ME = os.geteuid()
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.codec import to_document, to_json
 from agent.config.model import EndpointConfig
-from agent.documents.codec import to_json
+from agent.documents.applied import ProofDocument
+from agent.documents.drift import Expected, Finding, Kind, Remedy
 from agent.errors import ConfigError
-from agent.node.facts import FenceAbility
-from agent.plan.drift import Expected, Finding, Kind, Remedy
-from agent.plan.drift_form import encode_expected
+from agent.facts.node import FenceAbility
 from tests.fakes.event_loop import on_time, until
 from tests.fakes.mirror import SmallMirror, Way
 from tests.unit.daemon_node import Node, fresh, healthy, running
@@ -191,7 +191,7 @@ async def test_the_endpoint_and_the_socket_answer(tmp_path: Path) -> None:
         status, text = await node.get("/readyz?verbose")
         assert status == 503  # nobody has run the checks
         assert "[-]proof failed" in text
-        node.put(node.places.proof, {"at": time.time(), "checks": [{"number": 1, "state": "ok"}]})
+        node.put(node.places.proof, to_json(ProofDocument(time.time())))
         async with asyncio.timeout(60):
             while (await node.get("/readyz"))[0] != 200:
                 await asyncio.sleep(0.05)
@@ -222,7 +222,7 @@ async def test_a_taken_port_is_told_with_its_holder_and_the_node_is_protected_al
 
 async def test_a_changed_file_asks_root_to_look_and_what_root_saw_is_told(tmp_path: Path) -> None:
     async with healthy(tmp_path) as node:
-        node.put(node.places.expected, encode_expected(Expected(1)))
+        node.put(node.places.expected, to_document(Expected(1)))
         node.fakes.watch.touch("/etc/nydus/nydusd-config.json")
         await until((Path(node.places.requests) / "drift").exists)
         down = Finding(Kind.UNIT_DOWN, "x.service", "x.service does not run", Remedy.REPAIR, "x")

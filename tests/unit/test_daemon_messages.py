@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from agent.adapters import log
-from agent.daemon.messages import Message
+from agent.catalogue.messages import Message
 from agent.daemon.record import Record
 from agent.documents.status import ConditionStatus, Truth
 from agent.health.evidence import Route, Symptom, SymptomKind
 from agent.health.state import Cause, HealthState, Transition
+from agent.system import log
 from tests.fakes.event_loop import go, until
 from tests.unit.daemon_node import healthy
 

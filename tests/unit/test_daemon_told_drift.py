@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 
 from agent import paths
+from agent.codec import to_document, to_json
 from agent.daemon.drift import Drift, active_link
 from agent.daemon.lease import FenceLease
 from agent.daemon.settings import Places
 from agent.daemon.view import Problems, conditions
-from agent.documents.codec import to_json
+from agent.documents.drift import Expected, Finding, Kind, Remedy
 from agent.health.state import State
-from agent.plan.drift import Expected, Finding, Kind, Remedy
-from agent.plan.drift_form import encode_expected
 from tests.fakes.daemon import FakeCgroups, FakeWatch
 from tests.fakes.fence import FakeFence
 
@@ -50,7 +49,7 @@ class Tree:
         self.at(path).write_text(text)
 
     def publish(self, expected: Expected) -> None:
-        self.write(paths.EXPECTED, json.dumps(encode_expected(expected)))
+        self.write(paths.EXPECTED, json.dumps(to_document(expected)))
 
     def root_found(self, *found: Finding, gave_up: tuple[str, ...] = ()) -> bool:
         document = {"findings": to_json(found), "gave_up": gave_up}

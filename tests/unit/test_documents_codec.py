@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from agent import API_VERSION
-from agent.documents import codec
-from agent.documents.codec import Count, DocumentError, Port, Text, from_json, load_document, to_json
+from agent import API_VERSION, codec
+from agent.codec import Count, DocumentError, Port, Text, from_json, load_document, to_json
 
 
 class Colour(enum.StrEnum):

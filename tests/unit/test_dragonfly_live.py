@@ -22,7 +22,7 @@ from agent.dragonfly.render import FileForm
 from agent.dragonfly.service import DfdaemonService
 from agent.dragonfly.settings import AuditReport, Severity
 from agent.errors import Problem
-from agent.node.facts import Confinement, Unknown
+from agent.facts.node import Confinement, Unknown
 from tests.unit.test_dragonfly_render import document
 
 LOOPBACK = ("127.0.0.1",)

@@ -10,8 +10,8 @@ from agent.config.model import Config
 from agent.dragonfly.command_line import DfdaemonLogLevel
 from agent.dragonfly.live import LiveFacts
 from agent.dragonfly.service import DfdaemonService
+from agent.facts.node import Confinement, UnitFact, Unknown
 from agent.node.dragonfly import read_dragonfly
-from agent.node.facts import Confinement, UnitFact, Unknown
 from agent.ports import DragonflyPorts, SocketHolder
 from tests.fakes.daemon import FakeTables
 from tests.fakes.files import FakeFiles

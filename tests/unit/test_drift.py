@@ -9,13 +9,12 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.documents.codec import to_json
-from agent.node.facts import FileFact
-from agent.plan.drift import Expected, ExpectedProgram, Finding, Kind, Remedy
-from agent.plan.drift_form import decode_expected, decode_findings, encode_expected
+from agent.codec import to_document, to_json, try_from_json
+from agent.documents.drift import Expected, ExpectedProgram, Finding, Kind, Remedy, findings_of
+from agent.facts.node import FileFact
 from agent.plan.repair import IMPORTS, VERSION, FileDrift, Recorded, compare, keys_after
-from agent.plan.steps import RemoveFile, WriteFile
 from agent.plan.unit_files import contradictions, unit_of
+from agent.steps import RemoveFile, WriteFile
 
 MARKED = f"# {paths.MARK}\n".encode()
 APPLIED = Recorded("/etc/nydus/snapshotter.toml", MARKED, 0o644, 0, 0, whole=True)
@@ -220,13 +219,13 @@ def test_whose_unit_a_file_is_about(path: str, unit: str) -> None:
 def test_what_is_published_comes_back_as_it_was() -> None:
     program = ExpectedProgram("nydusd", "/usr/bin/nydusd", "2.2.0", "1 2 3", "cc")
     expected = Expected(7, ("/etc/a",), (("/etc/b", "bb"),), (program,))
-    assert decode_expected(encode_expected(expected)) == expected
+    assert try_from_json(Expected, to_document(expected)) == expected
     finding = Finding(Kind.UNIT_DOWN, "a", "a is down", Remedy.REPAIR, "try this", ("seen",))
-    assert decode_findings(to_json([finding])) == (finding,)
+    assert findings_of(to_json([finding])) == (finding,)
 
 
 @pytest.mark.parametrize("document", [None, {}, {"generation": "x"}, {"generation": 1, "files": [3]}])
 def test_a_document_that_makes_no_sense_says_nothing(document: dict[str, object] | None) -> None:
-    assert decode_expected(document) is None
-    assert decode_findings(document) == ()
-    assert decode_findings([1, {"kind": "of tomorrow"}]) == ()
+    assert try_from_json(Expected, document) is None
+    assert findings_of(document) == ()
+    assert findings_of([1, {"kind": "of tomorrow"}]) == ()

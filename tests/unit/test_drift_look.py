@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import generations
+from agent.documents.drift import Finding, Kind, Remedy
 from agent.errors import FileError, ProcessError
-from agent.plan.drift import Finding, Kind, Remedy
 from agent.plan.repair import compare
-from agent.plan.steps import Plan, WriteFile
 from agent.ports import RunningProgram
 from agent.proof import drift, expected
+from agent.records import generations
+from agent.steps import Plan, WriteFile
 from tests.unit import change_stage
 from tests.unit.plan_node import CONTAINERD_CONFIG
 from tests.unit.proved_node import ProvedNode, in_use, proved, with_programs

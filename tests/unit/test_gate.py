@@ -18,8 +18,8 @@ from agent.commands import apply
 from agent.config.model import ApplyConfig, Config, ContainerdConfig, FleetConfig, LogLevel, RestartPolicy
 from agent.console import Console, exit_of
 from agent.errors import AgentError, ApplyError, Exit, HttpError
-from agent.plan.steps import Plan, UnitStep
 from agent.ports import HttpAnswer, TlsSight
+from agent.steps import Plan, UnitStep
 from tests.fakes.http import answer
 from tests.unit import plan_node
 from tests.unit.plan_node import PLAIN, SECURE

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
+from agent.facts.daemon import Listener
 from agent.health.owner import Owner, is_loopback, judge
 from agent.health.policy import return_delay_s
-from agent.node.facts_daemon import Listener
 
 ROOTS = Listener("0.0.0.0", 4001, 0, 1)
 USERS = Listener("::", 4001, 1000, 2)

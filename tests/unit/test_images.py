@@ -12,12 +12,12 @@ from agent import paths
 from agent.apply.execute import unpack_image
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
 from agent.errors import ApplyError
-from agent.node.facts import Facts, Unknown
+from agent.facts.node import Facts, Unknown
 from agent.node.images import full_name
 from agent.node.observe import observe
 from agent.plan.diff import plan
-from agent.plan.steps import AwaitContainerd, Plan, UnpackImage
 from agent.ports import Finished, ImageRecord
+from agent.steps import AwaitContainerd, Plan, UnpackImage
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import carry_out, node
 

@@ -10,8 +10,8 @@ from agent import paths
 from agent.config import accepted
 from agent.config.model import Config
 from agent.errors import FileError, PlanError
+from agent.facts.node import Arch, Binary, Facts, Unknown
 from agent.node import installed
-from agent.node.facts import Arch, Binary, Facts, Unknown
 from agent.plan.diff import plan
 from tests.fakes.node import FakeNode
 from tests.fakes.programs import NYDUS, SNAPSHOTTER, config, install, purge

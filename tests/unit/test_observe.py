@@ -10,12 +10,12 @@ import pytest
 
 from agent.config.model import Config, RegistriesConfig
 from agent.errors import ContainerdUnavailableError, FenceError, FileError, HttpError, SystemdError
-from agent.node import versions
-from agent.node.facts import ANY_HOST, Arch, Binary, Facts, FileFact, Unknown
+from agent.facts.node import ANY_HOST, Arch, Binary, Facts, FileFact, Unknown
 from agent.node.observe import observe
-from agent.node.programs import elf_architecture
 from agent.node.registries import CANARY_PATH, judged
 from agent.ports import HttpAnswer, TlsSight
+from agent.programs import versions
+from agent.programs.versions import elf_architecture
 from tests.fakes.http import answer
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import AMD64, ARM64, CONTAINERD_CONFIG, PLAIN, SECURE, config, look, node

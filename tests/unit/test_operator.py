@@ -14,11 +14,11 @@ from agent import paths
 from agent.commands.internal.inspect import is_news
 from agent.config.model import ContainerdConfig, ContainerdMode
 from agent.daemon.record import Record
+from agent.documents.drift import Finding, Kind, Remedy
 from agent.errors import Exit
 from agent.health.evidence import Mode
 from agent.health.machine import transition
 from agent.health.state import HealthState, State
-from agent.plan.drift import Finding, Kind, Remedy
 from agent.proof import proofs
 from agent.proof.proofs import CheckResult
 from tests.fakes.http import answer

@@ -13,7 +13,7 @@ from agent.config.model import Config
 from agent.errors import PlanError
 from agent.plan import show
 from agent.plan.diff import plan
-from agent.plan.steps import Plan
+from agent.steps import Plan
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import PLAIN, carry_out, config, look, node, verbs, writes
 

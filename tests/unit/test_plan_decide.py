@@ -8,7 +8,7 @@ import pytest
 
 from agent.config.model import Config, Dialect, RegistriesConfig, RegistryHost, Scheme, Switch
 from agent.errors import PlanError
-from agent.node.facts import ANY_HOST, CertificateCheck, Facts, FenceAbility, TlsCanary, Unknown
+from agent.facts.node import ANY_HOST, CertificateCheck, Facts, FenceAbility, TlsCanary, Unknown
 from agent.plan.decide import choose, effective
 from agent.plan.diff import plan
 from tests.unit.plan_node import ARM64, PLAIN, SECURE, carry_out, config, look, node

@@ -11,7 +11,7 @@ from agent.config.model import Config, ContainerdConfig, RegistriesConfig, Regis
 from agent.errors import FileError, PlanError
 from agent.plan import show
 from agent.plan.diff import plan
-from agent.plan.steps import (
+from agent.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
     CheckContainerdConfig,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agent import paths
-from agent.apply import change, generations
+from agent.apply import change
 from agent.apply.change import Outcome, Run
 from agent.apply.gate import Urgency
 from agent.commands import apply as apply_verb
@@ -23,6 +23,7 @@ from agent.commands.plan_file import plan_body as plan_body
 from agent.config.model import LogLevel
 from agent.console import Console, Format
 from agent.errors import PlanError
+from agent.records import generations
 from tests.unit.proved_node import CONFIG, ProvedNode, quiet
 from tests.unit.test_schema import complaints
 

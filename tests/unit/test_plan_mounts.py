@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from agent import paths
-from agent.adapters.files import RootFiles
 from agent.config.model import Config, SnapshotterConfig
 from agent.errors import FileError, PlanError
-from agent.node.facts import Facts, FileFact, SnapshotterRoot, Unknown
+from agent.facts.node import Facts, FileFact, SnapshotterRoot, Unknown
 from agent.node.observe import read_drop_ins as drop_ins
 from agent.plan import mounts, roots
 from agent.plan.diff import plan
-from agent.plan.steps import Plan, ReloadUnits, RemoveFile, UnitStep, UnitVerb, WriteFile
+from agent.steps import Plan, ReloadUnits, RemoveFile, UnitStep, UnitVerb, WriteFile
+from agent.system.files import RootFiles
 from tests.fakes.containerd import nydus_plugin
 from tests.fakes.node import FakeNode
 from tests.fakes.units import unit

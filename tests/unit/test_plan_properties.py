@@ -19,10 +19,12 @@ from agent.config.model import (
     Switch,
 )
 from agent.errors import PlanError
-from agent.plan import invariants, own
+from agent.facts import own
+from agent.plan import invariants
 from agent.plan.diff import plan
 from agent.plan.removal import removal
-from agent.plan.steps import (
+from agent.ports import TlsSight
+from agent.steps import (
     AwaitSnapshotter,
     CheckContainerdConfig,
     Former,
@@ -33,7 +35,6 @@ from agent.plan.steps import (
     UnitVerb,
     WriteFile,
 )
-from agent.ports import TlsSight
 from tests.fakes.node import FakeNode
 from tests.unit.containerd_cases import cases
 from tests.unit.plan_node import CONTAINERD_CONFIG, PLAIN, SECURE, carry_out, look, node, sha256

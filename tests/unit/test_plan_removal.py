@@ -8,12 +8,12 @@ import pytest
 
 from agent import paths
 from agent.config.model import Config
+from agent.containerd.keys import KEYS, at
 from agent.errors import PlanError
 from agent.node.observe import observe
-from agent.plan.containerd_keys import KEYS, at
 from agent.plan.diff import plan
 from agent.plan.removal import removal
-from agent.plan.steps import Former, Plan, RemoveFile, WriteFile
+from agent.steps import Former, Plan, RemoveFile, WriteFile
 from tests.fakes.files import FakeFile
 from tests.fakes.node import FakeNode
 from tests.fakes.units import unit

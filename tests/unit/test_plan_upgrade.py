@@ -8,9 +8,9 @@ import pytest
 
 from agent.config.model import Config, MirrorConfig
 from agent.errors import PlanError
-from agent.node.facts import Binary
-from agent.node.versions import commit
+from agent.facts.node import Binary
 from agent.plan.diff import plan
+from agent.programs.versions import commit
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import carry_out, look, node
 

@@ -6,11 +6,12 @@ import dataclasses
 
 import pytest
 
-from agent.apply import generations, rollback
+from agent.apply import rollback
 from agent.apply.gate import Urgency
+from agent.documents.drift import Finding, Kind, Remedy
 from agent.errors import ApplyError, PlanError
-from agent.plan.drift import Finding, Kind, Remedy
 from agent.proof import drift, inspection
+from agent.records import generations
 from tests.fakes.programs import NYDUS, SNAPSHOTTER, install, purge
 from tests.unit.proved_node import CONFIG, ProvedNode, quiet, with_programs
 

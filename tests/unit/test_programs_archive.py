@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import ProgramsError
-from agent.node.facts import Arch
+from agent.facts.node import Arch
 from agent.programs import archive
 from tests.fakes import tars
 from tests.fakes.programs import NYDUS, contents, elf

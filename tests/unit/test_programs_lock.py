@@ -9,7 +9,7 @@ import dataclasses
 import pytest
 
 from agent.errors import ProgramsError
-from agent.node.facts import Arch
+from agent.facts.node import Arch
 from agent.programs.lock import LOCK_CAP, Lock, Release, merged, parse, render, select
 from agent.programs.release import Project, numbers, order, package_of
 from tests.fakes.programs import NYDUS, SNAPSHOTTER, contents

@@ -9,16 +9,16 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply.waits import before_change
 from agent.config.model import Dialect
 from agent.errors import Exit, FileError, NydusdError
-from agent.node.facts import FenceAbility
+from agent.facts.node import FenceAbility
 from agent.node.observe import observe
+from agent.node.waits import before_change
 from agent.plan import decide
 from agent.ports import Trial
 from agent.proof import checks_read, prove
+from agent.proof.checks_mirror import daemon_status
 from agent.proof.checks_nydusd import backend_of, difference_of
-from agent.proof.daemon_view import daemon_view
 from agent.proof.proofs import CheckState, Proof, body, failed
 from tests.fakes.containerd import STOCK_PLUGINS, nydus_plugin
 from tests.fakes.http import answer
@@ -319,7 +319,7 @@ def test_a_time_of_the_agents_that_is_none_breaks_no_change_of_roots(at: str) ->
     node.say(at=4711, route="origin")
     told = node.node.files.files[paths.STATUS].content.replace(b"4711", at.encode())
     node.node.files.put(paths.STATUS, told, uid=990)
-    assert not daemon_view(node.node.ports).fresh
+    assert daemon_status(node.node.ports) is None
 
 
 def test_what_everyone_may_read_holds_no_signed_address_and_no_credential() -> None:

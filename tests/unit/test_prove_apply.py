@@ -10,10 +10,10 @@ import pytest
 from agent import paths
 from agent.config.model import ContainerdConfig, LogLevel, RestartPolicy
 from agent.errors import ApplyError, Exit
-from agent.plan.steps import UnitStep
 from agent.ports import HttpAnswer
 from agent.proof import inspection
 from agent.proof.proofs import CheckState
+from agent.steps import UnitStep
 from tests.fakes.http import Request, answer
 from tests.unit.plan_node import carry_out
 from tests.unit.proved_node import CONFIG, ProvedNode, proved

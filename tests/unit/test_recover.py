@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agent import paths
-from agent.apply import journal
 from agent.errors import ApplyError
+from agent.records import journal
 from tests.fakes.faults import Crash
 from tests.fakes.node import FakeNode
 from tests.unit.change_stage import (

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from agent.config.model import Config, RegistriesConfig, RegistryHost
-from agent.node.facts import CertificateCheck, Facts, RunningContainerd, Unknown
-from agent.plan import render_hosts
+from agent.facts.node import CertificateCheck, Facts, RunningContainerd, Unknown
+from agent.plan.render import hosts
 from tests.unit.plan_node import GOLDEN, PLAIN, SECURE, config, look, node
 
 NS = True
@@ -21,7 +21,7 @@ def facts(reads_ns: bool | Unknown = NS) -> Facts:
 
 
 def files(wanted: Config, seen: Facts | None = None, *, present: bool = False) -> dict[str, bytes]:
-    return dict(render_hosts.wanted(wanted, seen or facts(), default_present=present).files)
+    return dict(hosts.wanted(wanted, seen or facts(), default_present=present).files)
 
 
 def test_every_registry_is_served_without_configuration() -> None:
@@ -60,7 +60,7 @@ def test_a_pull_can_always_reach_the_registry_itself() -> None:
 
 @pytest.mark.parametrize("reads_ns", [False, Unknown("the mirror did not answer")])
 def test_an_old_mirror_never_gets_a_name_that_it_would_look_up_elsewhere(reads_ns: bool | Unknown) -> None:
-    found = render_hosts.wanted(config(PLAIN), facts(reads_ns), default_present=False)
+    found = hosts.wanted(config(PLAIN), facts(reads_ns), default_present=False)
     assert set(found.files) == {PLAIN.host, "docker.io"}
     assert "only registries that the configuration names go through the mirror" in found.notes[0]
 
@@ -80,7 +80,7 @@ def test_only_the_named_registries_go_through_the_mirror_where_some_are_named() 
 
 def test_a_registry_whose_certificate_is_wrong_is_never_asked_through_a_mirror_that_does_not_look() -> None:
     seen = replace(facts(), certificates=(CertificateCheck(SECURE.host, ok=False, evidence="self-signed"),))
-    found = render_hosts.wanted(config(SECURE), seen, default_present=False)
+    found = hosts.wanted(config(SECURE), seen, default_present=False)
     assert tomllib.loads(found.files[SECURE.host].decode()).get("host") == {}, (
         "containerd 1.6 and 1.7 want the table"
     )

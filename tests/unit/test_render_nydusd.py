@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agent.config.model import Config, Dialect, Scheme, Switch
-from agent.node.facts import Effective
-from agent.plan.render_nydusd import document, template
+from agent.facts.node import Effective
+from agent.plan.render.nydusd import document, template
 from tests.unit.plan_node import GOLDEN, config
 
 FENCE = Effective(Switch.FENCE, Dialect.PROXY, use_http=False)

@@ -14,7 +14,7 @@ import pytest
 
 from agent import paths
 from agent.config.model import Config, Dialect, RegistriesConfig
-from agent.node.facts import Facts
+from agent.facts.node import Facts
 from agent.plan import diff, renewal
 from agent.registry import docker_config, expiring
 from tests.fakes.http import answer

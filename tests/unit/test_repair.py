@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from agent import paths
-from agent.apply import generations, repair
+from agent.apply import repair
 from agent.apply.gate import Urgency
 from agent.apply.repair import RepairOutcome
 from agent.commands.internal import inspect
 from agent.config.model import ContainerdConfig, ContainerdMode, DriftConfig, Repair
+from agent.documents.drift import Kind
 from agent.errors import ApplyError
-from agent.plan.drift import Kind
 from agent.proof import drift
+from agent.records import generations
 from tests.fakes.faults import Crash
 from tests.unit.change_stage import finish
 from tests.unit.plan_node import CONTAINERD_CONFIG

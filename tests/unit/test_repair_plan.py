@@ -10,12 +10,12 @@ import pytest
 
 from agent import paths
 from agent.config.model import ContainerdConfig
-from agent.node.facts import Facts, FileFact, UnitFact
+from agent.documents.drift import Finding, Kind, Remedy
+from agent.facts.node import Facts, FileFact, UnitFact
 from agent.plan import backoff
 from agent.plan.backoff import FORGET_S, MOST, Repaired
-from agent.plan.drift import Finding, Kind, Remedy
 from agent.plan.repair import IMPORTS, Recorded, Running, compare, repair
-from agent.plan.steps import CheckContainerdConfig, Plan, ReloadUnits, WriteFile
+from agent.steps import CheckContainerdConfig, Plan, ReloadUnits, WriteFile
 from tests.fakes.units import unit
 from tests.unit import plan_node
 from tests.unit.plan_node import CONTAINERD_CONFIG, verbs, writes

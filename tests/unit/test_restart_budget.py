@@ -10,9 +10,9 @@ import pytest
 from agent import paths
 from agent.apply import gate
 from agent.errors import ApplyError, FileError
-from agent.node.facts import Moment, UnitFact
+from agent.facts.node import Moment, UnitFact
 from agent.plan.budget import Allowed, NotBefore, Restart, RestartBudget, by_hand, by_itself, may_restart
-from agent.plan.steps import Plan, UnitStep, UnitVerb
+from agent.steps import Plan, UnitStep, UnitVerb
 from tests.fakes.faults import Crash
 from tests.fakes.node import FakeNode
 from tests.fakes.units import unit

@@ -13,7 +13,7 @@ from agent.errors import PlanError
 from agent.node.observe import observe
 from agent.plan.diff import plan as plan_of
 from agent.plan.rollback import Touched, rollback, same
-from agent.plan.steps import CheckContainerdConfig, Plan, RemoveFile, UnitStep, WriteFile
+from agent.steps import CheckContainerdConfig, Plan, RemoveFile, UnitStep, WriteFile
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import CONTAINERD_CONFIG, carry_out, look, node
 

@@ -8,13 +8,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from agent import paths
-from agent.apply import generations, rollback, undo
-from agent.apply.generations import DoneStep, Generation
+from agent.apply import rollback
 from agent.config.accepted import record
 from agent.config.model import Config
 from agent.plan import decide, invariants
 from agent.plan.diff import plan
-from agent.plan.steps import Plan, RemoveFile, WriteFile
+from agent.records import generations, undo
+from agent.records.generations import DoneStep, Generation
+from agent.steps import Plan, RemoveFile, WriteFile
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import CONTAINERD_CONFIG, carry_out, look
 from tests.unit.test_plan_properties import CONFIGS, meaning, worlds

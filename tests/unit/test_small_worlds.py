@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent import paths
-from agent.plan.containerd_view import names_snapshotter
+from agent.containerd.view import names_snapshotter
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import CONTAINERD_CONFIG
 from tests.unit.small_worlds import Findings, World, apply, broken, explore, worlds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.plan.toml_edit import FAILURES, insert
+from agent.containerd.toml_edit import FAILURES, insert
 
 OUT_OF_ORDER = """\
 [plugins."cri".cni]

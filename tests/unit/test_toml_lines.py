@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.plan import toml_lines
-from agent.plan.containerd_keys import KeyPath, at
-from agent.plan.toml_edit import Value, insert, remove
+from agent.containerd import toml_lines
+from agent.containerd.keys import KeyPath, at
+from agent.containerd.toml_edit import Value, insert, remove
 
 OUT_OF_ORDER = """\
 version = 2 # kept

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.node.transfer import Standing, Transfer, standing
+from agent.facts.transfer import Standing, Transfer, standing
 
 PATIENCE_S = 30.0
 COMING = Transfer(sent_ms=5000, received_ms=8, acknowledged_ms=8)

@@ -16,7 +16,7 @@ from agent.errors import AgentError, ApplyError
 from agent.plan import decide
 from agent.plan.diff import plan
 from agent.plan.removal import removal
-from agent.plan.steps import CheckContainerdConfig, Former, Plan
+from agent.steps import CheckContainerdConfig, Former, Plan
 from tests.fakes.files import FakeFile
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import carry_out, look

@@ -6,8 +6,8 @@ import pytest
 
 from agent import paths
 from agent.apply import recover
+from agent.containerd.view import names_snapshotter
 from agent.errors import AgentError, ApplyError, ContainerdError, FileError, PlanError
-from agent.plan.containerd_view import names_snapshotter
 from tests.fakes.faults import Crash
 from tests.fakes.node import FakeNode
 from tests.unit import change_stage

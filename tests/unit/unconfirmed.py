@@ -9,13 +9,13 @@ from typing import Self
 
 from agent import paths
 from agent.apply import change, recover, rollback
-from agent.apply.unconfirmed import Pending, TakenBack
 from agent.commands import confirm as confirm_verb
 from agent.commands.apply import waiting
 from agent.commands.context import Context
 from agent.config.model import Config, LogLevel
 from agent.console import Console
 from agent.ports import Alarm
+from agent.records.unconfirmed import Pending, TakenBack
 from tests.fakes.faults import Crash
 from tests.unit.proved_node import CONFIG, ProvedNode, quiet
 

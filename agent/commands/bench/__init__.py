@@ -14,10 +14,10 @@ from functools import cache, partial
 import structlog
 
 from agent import wire
-from agent.apply import generations
 from agent.bench import figures, picture
 from agent.bench.cases import SOURCES
 from agent.bench.figures import ImagePair, Measured
+from agent.catalogue.messages import Message
 from agent.commands.bench.admission import Admission
 from agent.commands.bench.pin import Lever
 from agent.commands.bench.rounds import INTERRUPTED, Rounds
@@ -26,12 +26,12 @@ from agent.commands.context import Context
 from agent.commands.running import surroundings
 from agent.config.model import Config
 from agent.console import Format, Tone, Toned, error_body, exit_of
-from agent.daemon.messages import Message
 from agent.durations import duration_option, in_words
 from agent.errors import AgentError, ConvertError, Exit, Problem, UsageError
 from agent.node.images import NAMESPACE
 from agent.ports import BenchPorts
 from agent.proof.registry_access import RegistryPorts
+from agent.records import generations
 from agent.registry.reference import parse
 
 HELP = "measure how fast images start here: plain, lazily, through Dragonfly, from caches"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agent.config.model import Config
 from agent.node.images import full_name
-from agent.plan.render_hosts import as_somebody
+from agent.plan.render.hosts import as_somebody
 from agent.ports import Credential, HttpAnswer, Secret
 from agent.proof.registry_access import RegistryPorts
 from agent.registry.challenge import pull_scope

@@ -15,14 +15,15 @@ from dataclasses import dataclass, replace
 import structlog
 
 from agent import paths
-from agent.apply import leftovers, waits
+from agent.apply import leftovers
 from agent.apply.leftovers import Away, Leftovers
+from agent.catalogue.messages import Message
 from agent.commands.bench.admission import Admission
 from agent.commands.bench.layers import Layers, layers_of
 from agent.commands.bench.starts import PLAIN_NAMESPACE, StartImage
 from agent.config.model import Config, ContainerdMode
-from agent.daemon.messages import Message
 from agent.errors import AgentError, ContainerdError, FileError, PortError
+from agent.node import waits
 from agent.node.images import NAMESPACE, PINNED
 from agent.ports import BenchPorts, ImageRecord
 from agent.registry.names import image_parts

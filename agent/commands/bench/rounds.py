@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from agent.apply import waits
 from agent.bench.cases import Case, CaseResult, CaseRun, came_from, is_cached, why_never
 from agent.bench.figures import ImagePair, Measured
 from agent.commands.bench.admission import Admission
@@ -20,6 +19,7 @@ from agent.commands.bench.presence import Presence
 from agent.commands.bench.starts import PLAIN_SNAPSHOTTER, StartImage, WantedStart, shared
 from agent.config.model import Config, ContainerdMode
 from agent.errors import AgentError, ContainerdError, FileError
+from agent.node import waits
 from agent.ports import BenchPorts
 
 _CALL_S = 10.0

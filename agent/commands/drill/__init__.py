@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from agent import paths, wire
+from agent.catalogue.messages import Message
 from agent.commands.context import Context
 from agent.commands.drill import rehearsal
 from agent.commands.drill.rehearsal import DrillOutcome, Rehearsal, WantedDrill
@@ -19,7 +20,6 @@ from agent.commands.state.picture import Picture, take
 from agent.console import Format, Tone, Toned, error_body, exit_of
 from agent.daemon.documents import Document, applied
 from agent.daemon.lease import NYDUSD
-from agent.daemon.messages import Message
 from agent.daemon.settings import Settings, settings
 from agent.documents.status import DaemonStatus
 from agent.durations import duration_option, in_words

@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 
 from agent import wire
-from agent.apply import confirm, generations
+from agent.apply import confirm
 from agent.commands.context import Context
 from agent.errors import Exit
+from agent.records import generations
 
 HELP = "say whether a change may begin by itself"
 NEEDS_ROOT = True

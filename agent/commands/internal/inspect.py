@@ -11,15 +11,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent import paths, wire
-from agent.apply import documents, generations, leftovers, repair
-from agent.commands import proof_lines
+from agent.apply import leftovers, repair
 from agent.commands.context import Context
 from agent.commands.internal import after_dpkg
 from agent.commands.running import busy
+from agent.commands.state import proof_lines
 from agent.config.model import Config, Repair
 from agent.errors import Exit, LockedError, ProcessError
 from agent.ports import Files, Ports
 from agent.proof import drift, inspection, proofs
+from agent.records import generations, json_files
 
 HELP = "run the ten checks and publish the result"
 NEEDS_ROOT = True
@@ -89,7 +90,7 @@ def is_news(files: Files, proof: proofs.Proof) -> bool:
 
     Raises FileError.
     """
-    before = documents.parsed(files.read(paths.PROOF))
+    before = json_files.parsed(files.read(paths.PROOF))
     try:
         return _gist(before) != _gist(proofs.body(proof))
     except (KeyError, TypeError):

@@ -9,12 +9,12 @@ import argparse
 
 from agent import wire
 from agent.apply import recover, rollback
-from agent.apply.unconfirmed import TakenBack
-from agent.commands import proof_lines
 from agent.commands.context import Context
 from agent.commands.rollback import config_or_default
 from agent.commands.running import surroundings
+from agent.commands.state import proof_lines
 from agent.errors import Exit
+from agent.records.unconfirmed import TakenBack
 
 HELP = "finish or undo an interrupted change"
 NEEDS_ROOT = True

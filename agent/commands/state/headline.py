@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent import paths
-from agent.commands.published import ProofStatus, Unreadable
 from agent.commands.state import problems as wrong
 from agent.commands.state.picture import Agent, Picture
+from agent.commands.state.published import Unreadable
 from agent.console import Tone
+from agent.documents.applied import ProofDocument
 from agent.documents.status import DaemonStatus, PinStatus
 from agent.durations import in_words
 from agent.errors import AgentError, Exit
@@ -83,7 +84,7 @@ def _running(picture: Picture, daemon: DaemonStatus) -> tuple[str, Exit]:
         stay = f"reads stay on the mirror: {daemon.route_reason}" if daemon.route_reason else FALLBACK
         return f"mirror is down {since}: {daemon.health_reason}{_seen(daemon)}; {stay}", Exit.NOT_AS_WANTED
     proof = picture.proof
-    if isinstance(proof, ProofStatus) and proof.failed:
+    if isinstance(proof, ProofDocument) and proof.failed:
         check = proof.failed[0]
         return f"not proved: check {check.number} ({check.name}) failed: {check.detail}", Exit.NOT_AS_WANTED
     if daemon.health_state == "suspect":
@@ -129,7 +130,7 @@ def _pinned(picture: Picture, daemon: DaemonStatus, pin: PinStatus) -> tuple[str
 def _proof(picture: Picture) -> str:
     """When and by what the real read was proved, or what is known instead."""
     proof = picture.proof
-    if not isinstance(proof, ProofStatus) or not proof.checks:
+    if not isinstance(proof, ProofDocument) or not proof.checks:
         return "not proved yet"
     age = in_words(picture.age(proof.at))
     last = proof.checks[-1]

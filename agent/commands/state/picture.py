@@ -10,28 +10,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import paths, wire
-from agent.apply.leftovers import Leftovers, leftovers_of, lives
-from agent.apply.unconfirmed import pending_of
+from agent.apply.leftovers import Leftovers, lives
+from agent.codec import try_from_json
 from agent.commands.context import Context
-from agent.commands.published import (
-    EffectiveStatus,
-    JsonObject,
-    ProofStatus,
+from agent.commands.state.published import (
     Unreadable,
-    daemon_status,
-    effective_of,
+    document,
     parsed,
-    proof_status_of,
+    read_document,
     read_json,
 )
 from agent.config.load import load
 from agent.daemon.documents import pin
+from agent.documents.applied import EffectiveDocument, ProofDocument
+from agent.documents.drift import Finding, findings_of
 from agent.documents.status import DaemonStatus, PinStatus
 from agent.durations import in_words
 from agent.errors import ConfigError, HttpError
-from agent.node.moment import present
-from agent.plan.drift import Finding
-from agent.plan.drift_form import decode_findings
+from agent.node.machine import present
+from agent.records.unconfirmed import Pending
 
 STALE_S = 10.0
 """The daemon publishes every 4 s at least and its watchdog restarts it after 3: silence this long is no
@@ -79,8 +76,8 @@ class Picture:
     now: float
     agent: Agent
     daemon: DaemonStatus | Unreadable | None
-    proof: ProofStatus | Unreadable | None
-    effective: EffectiveStatus | Unreadable | None
+    proof: ProofDocument | Unreadable | None
+    effective: EffectiveDocument | Unreadable | None
     pin: PinStatus | None
     config_error: ConfigError | None = None
     not_written: str = ""
@@ -115,8 +112,6 @@ class Picture:
 def take(context: Context, now: float) -> Picture:
     """Read everything once. Never raises on what it finds."""
     agent, daemon, not_written = _agent_and_daemon(context, now)
-    proof = read_json(context.path(paths.PROOF))
-    effective = read_json(context.path(paths.EFFECTIVE))
     config_error = None
     try:
         load(context.config_file, context.conf_d)
@@ -127,8 +122,8 @@ def take(context: Context, now: float) -> Picture:
         now,
         agent,
         daemon,
-        proof_status_of(proof) if isinstance(proof, dict) else _not_read(proof),
-        effective_of(effective) if isinstance(effective, dict) else _not_read(effective),
+        read_document(ProofDocument, context.path(paths.PROOF)),
+        read_document(EffectiveDocument, context.path(paths.EFFECTIVE)),
         _pin(context, now),
         config_error,
         not_written,
@@ -139,8 +134,8 @@ def take(context: Context, now: float) -> Picture:
 
 
 def _inspected(context: Context) -> tuple[Finding, ...]:
-    document = read_json(context.path(paths.DRIFT))
-    return decode_findings(document.get("findings")) if isinstance(document, dict) else ()
+    found = read_json(context.path(paths.DRIFT))
+    return findings_of(found.get("findings")) if isinstance(found, dict) else ()
 
 
 def _agent_and_daemon(context: Context, now: float) -> tuple[Agent, DaemonStatus | Unreadable | None, str]:
@@ -148,13 +143,13 @@ def _agent_and_daemon(context: Context, now: float) -> tuple[Agent, DaemonStatus
     lives.
     """
     path = context.path(paths.STATUS)
-    daemon = daemon_status(path, read_json(path))
+    daemon = read_document(DaemonStatus, path)
     agent = _agent(context, daemon, now)
     if agent is Agent.RUNNING:
         return agent, daemon, ""
     socket = context.path(paths.API_SOCKET)
     try:
-        told = daemon_status(socket, parsed(socket, wire.agents_answer(socket)))
+        told = document(DaemonStatus, socket, parsed(socket, wire.agents_answer(socket)))
     except HttpError:
         return agent, daemon, ""
     if not isinstance(told, DaemonStatus) or _agent(context, told, now) is not Agent.RUNNING:
@@ -172,26 +167,23 @@ def _why_not_written(daemon: DaemonStatus | Unreadable | None, now: float) -> st
 
 def _pin(context: Context, now: float) -> PinStatus | None:
     """The pin as root has written it, judged by the daemon's own rule."""
-    document = read_json(context.path(paths.PIN))
-    if not isinstance(document, dict):
+    found = read_json(context.path(paths.PIN))
+    if not isinstance(found, dict):
         return None
-    return pin(document, replace(present(context.path("/proc")), now=now))
+    return pin(found, replace(present(context.path("/proc")), now=now))
 
 
 def _unconfirmed(context: Context) -> Unconfirmed | None:
-    waits, now = pending_of(read_json(context.path(paths.UNCONFIRMED))), present(context.path("/proc"))
+    waits = try_from_json(Pending, read_json(context.path(paths.UNCONFIRMED)))
+    now = present(context.path("/proc"))
     if waits is None:
         return None
     return Unconfirmed(waits.generation, round(waits.left_s(now), 1), round(max(0.0, waits.late_s(now)), 1))
 
 
 def _leftovers(context: Context) -> Leftovers:
-    left = leftovers_of(read_json(context.path(paths.BENCH)))
+    left = try_from_json(Leftovers, read_json(context.path(paths.BENCH))) or Leftovers()
     return Leftovers() if lives(left, context.path("/proc")) else left
-
-
-def _not_read(raw: JsonObject | Unreadable | None) -> Unreadable | None:
-    return raw if isinstance(raw, Unreadable) else None
 
 
 def _agent(context: Context, daemon: DaemonStatus | Unreadable | None, now: float) -> Agent:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agent import paths
-from agent.commands.published import CheckStatus, EffectiveStatus, ProofStatus, Unreadable
 from agent.commands.state.picture import Agent, Picture
+from agent.commands.state.published import Unreadable
 from agent.console import counted
+from agent.documents.applied import CheckDocument, EffectiveDocument, ProofDocument
 from agent.documents.status import ConditionStatus, DaemonStatus
 from agent.durations import in_words
 from agent.errors import AgentError
@@ -63,7 +64,7 @@ def problems(picture: Picture) -> Iterator[AgentError]:
         )
     yield from _not_taken_back(picture)
     yield from picture.leftovers.problems()
-    if picture.effective is not None and isinstance(proof, ProofStatus):
+    if picture.effective is not None and isinstance(proof, ProofDocument):
         # What follows from it is in the proof.
         yield from (_check(check, "failed") for check in proof.failed[:1])
         yield from _pending(picture, proof)
@@ -91,7 +92,7 @@ def doubts(picture: Picture) -> Iterator[AgentError]:
     if proof is None:
         cause = "the checks did not run since the change"
         yield AgentError("NNA1017", "nothing was proved yet", cause=cause, try_=_DOCTOR)
-    elif isinstance(proof, ProofStatus):
+    elif isinstance(proof, ProofDocument):
         yield from (_check(check, "could not be told") for check in proof.checks if check.state == "unknown")
         if proof.unseen:
             what = "it is not known whether all is as it was applied"
@@ -122,7 +123,7 @@ def _unreadable(file: Unreadable) -> AgentError:
 
 def _mode(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:
     applied = picture.effective
-    if daemon.mode == "native" and isinstance(applied, EffectiveStatus) and applied.switch == "fence":
+    if daemon.mode == "native" and isinstance(applied, EffectiveDocument) and applied.switch == "fence":
         what = "the mode is native although the node was set up for the fence"
         yield AgentError("NNA1018", what, cause=daemon.mode_reason, try_=_DOCTOR)
     if daemon.pin is not None and daemon.mode != "fence":
@@ -179,23 +180,23 @@ def _condition(picture: Picture, condition: ConditionStatus) -> AgentError:
     )
 
 
-def _check(check: CheckStatus, outcome: str) -> AgentError:
+def _check(check: CheckDocument, outcome: str) -> AgentError:
     code = check.code or ("NNA1018" if check.state == "failed" else "NNA1017")
     what = f"check {check.number} ({check.name}) {outcome}: {check.detail}"
     return AgentError(code, what, cause=check.cause, seen=check.evidence, try_=check.try_)
 
 
-def _pending(picture: Picture, proof: ProofStatus) -> Iterator[AgentError]:
+def _pending(picture: Picture, proof: ProofDocument) -> Iterator[AgentError]:
     if not proof.pending:
         return
     cause = "it was changed, or something on the node was, and nydus-agent apply has not run since"
-    if isinstance(picture.effective, EffectiveStatus) and picture.effective.rolled_back_to:
+    if isinstance(picture.effective, EffectiveDocument) and picture.effective.rolled_back_to:
         cause = f"the node was rolled back to generation {picture.effective.rolled_back_to}"
     what = "the configuration wants other than is in force"
     yield AgentError("NNA1013", what, cause=cause, seen=proof.pending, try_="sudo nydus-agent plan")
 
 
-def _unrenewed(proof: ProofStatus) -> Iterator[AgentError]:
+def _unrenewed(proof: ProofDocument) -> Iterator[AgentError]:
     if proof.unrenewed:
         what = (
             f"{counted(len(proof.unrenewed), 'image')} in use with a credential that expires and is not "

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import paths
-from agent.adapters.files import RootFiles
-from agent.apply import generations
-from agent.plan.containerd_view import names_snapshotter
+from agent.containerd.view import names_snapshotter
+from agent.records import generations
+from agent.system.files import RootFiles
 from tests.bench.survival.stage import CONTAINERD_CONFIG, ENABLED_BY, Stage
 
 _NOT_LOOKED_AT = ("proc", "run")  # the kernel's, and gone at each boot

@@ -18,15 +18,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import paths
-from agent.adapters.files import RootFiles
-from agent.adapters.ledger import DiskLedger
 from agent.apply import change, recover, remove, rollback
 from agent.config.model import Config, ContainerdConfig, ContainerdMode, Switch
+from agent.containerd.keys import KEYS, at
+from agent.containerd.view import names_snapshotter
 from agent.errors import SystemdError
-from agent.node.facts import PluginFact, UnitFact
-from agent.plan.containerd_keys import KEYS, at
-from agent.plan.containerd_view import names_snapshotter
+from agent.facts.node import PluginFact, UnitFact
 from agent.ports import Finished, Ports
+from agent.system.files import RootFiles
+from agent.system.ledger import DiskLedger
 from tests.fakes.containerd import STOCK_PLUGINS, nydus_plugin
 from tests.fakes.units import FakeUnits
 from tests.unit import plan_node

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.alarms import SystemdAlarms
 from agent.ports import Alarm
+from agent.system.alarms import SystemdAlarms
 from tests.contract.alarms import NAME, AlarmsContract, AlarmsWorld
 
 _LEFT = Path("/run/alarm-words")

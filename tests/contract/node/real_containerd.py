@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.containerd import ContainerdClient, SnapshotterClient
 from agent.errors import ContainerdError
+from agent.system.containerd import ContainerdClient, SnapshotterClient
 from tests.contract.containerd import DEADLINE_S, PROBE, ContainerdContract, ContainerdWorld
 from tests.contract.waiting import wait_until
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.journal import UnitJournal
+from agent.system.journal import UnitJournal
 from tests.contract.journal import JournalContract, JournalWorld
 from tests.time_bounds import mostly
 

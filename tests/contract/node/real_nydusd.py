@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.nydusd import NydusdApi
+from agent.system.nydusd import NydusdApi
 from tests.contract.nydusd import NydusdContract, NydusdWorld
 from tests.contract.waiting import wait_until
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.systemd import SystemdUnits
 from agent.errors import SystemdError
+from agent.system.systemd import SystemdUnits
 from tests.contract.units import UnitsContract, UnitsWorld
 
 _DIRECTORY = Path("/etc/systemd/system")

@@ -1,3 +1,0 @@
-"""Thin adapters, one outside thing each, behind the Protocols of `agent.ports`; only `agent.wire` imports
-them.
-"""

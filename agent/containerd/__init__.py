@@ -1,0 +1,1 @@
+"""containerd's configuration: which files it loads, what they come to, and how they are edited. Pure."""

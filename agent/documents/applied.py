@@ -1,0 +1,81 @@
+"""What root publishes of a change for everyone to read: effective.json, and proof.json.
+
+Times are seconds since the epoch. A field that is new has a default, as in status.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from agent.codec import Count, Text, Time
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveDocument:
+    """What "auto" came to when the node was changed, and what the daemon is to watch."""
+
+    KIND: ClassVar = "Effective"
+    generation: Count = 0
+    at: Time | None = None
+    switch: Text = "unknown"
+    """"fence" or "native"."""
+    dialect: Text = ""
+    """"proxy" or "mirrors"."""
+    use_http: bool | None = None
+    scheme: Text = ""
+    reasons: tuple[Text, ...] = ()
+    not_accelerated: tuple[Text, ...] = ()
+    """Registries whose nydus images go direct, each with the reason."""
+    mirror_url: Text = ""
+    ping_url: Text = ""
+    rolled_back_to: Count | None = None
+    """The generation whose state it is, where it is a rollback."""
+    origins: tuple[Text, ...] = ()
+    """Registries that nydusd reads from: the daemon asks them before it fences the mirror."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckDocument:
+    """One check of the proof; `state` is one of agent.proof.proofs.CheckState."""
+
+    number: Count
+    name: Text
+    state: Text
+    detail: Text = ""
+    code: Text = ""
+    cause: Text = ""
+    evidence: tuple[Text, ...] = ()
+    try_: Text = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProofDocument:
+    """The last proof."""
+
+    KIND: ClassVar = "Proof"
+    at: Time
+    agent: Text = ""
+    """The agent's version."""
+    ok: bool = False
+    headline: Text = ""
+    """The first check that failed, in a sentence."""
+    checks: tuple[CheckDocument, ...] = ()
+    """Lowest first."""
+    drift: tuple[Text, ...] = ()
+    """What others have changed that is ours, in words."""
+    unseen: tuple[Text, ...] = ()
+    """What could not be looked at for drift, each with the reason."""
+    pending: tuple[Text, ...] = ()
+    """What the configuration wants other than was applied, in words."""
+    unrenewed: tuple[Text, ...] = ()
+    """Images in use whose credential expires and is not renewed."""
+    versions: Mapping[str, Text] = field(default_factory=dict)
+    boot_id: Text = ""
+    """Of the boot in which it was made (random(4)); empty in an answer of `doctor`."""
+
+    @property
+    def failed(self) -> tuple[CheckDocument, ...]:
+        """Checks that failed, lowest first."""
+        return tuple(check for check in self.checks if check.state == "failed")

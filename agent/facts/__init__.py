@@ -1,0 +1,1 @@
+"""What was seen on the node, as frozen values. Pure."""

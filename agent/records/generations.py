@@ -1,0 +1,276 @@
+"""Accepted states: one JSON file per generation, with the undo records of all its steps.
+
+A generation's file appears by rename: that is the moment at which a transaction is accepted. Files that hold
+what was there before may hold secrets (containerd's registry credentials), so they are 0600. None is ever
+thrown away: the oldest record of a file is what removal puts back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from agent import __version__, paths
+from agent.codec import from_document, to_document
+from agent.config.accepted import restored
+from agent.config.model import Config
+from agent.documents.applied import EffectiveDocument
+from agent.errors import ApplyError
+from agent.facts.node import Effective, FileFact
+from agent.outside_json import json_value
+from agent.ports import Files
+from agent.records import json_files, undo
+from agent.steps import Former, UnitVerb, WriteFile
+
+
+@dataclass(frozen=True, slots=True)
+class DoneStep:
+    """A step that was carried out, and what undoes it."""
+
+    what: str
+    undo: undo.Undo
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One accepted state."""
+
+    KIND: ClassVar = "Generation"
+    number: int
+    id: str  # of the transaction; a journal with this id is one that was accepted
+    at: float  # seconds since the epoch
+    verb: str  # "apply", "rollback" or "remove"
+    steps: tuple[DoneStep, ...]
+    effective: Effective | None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Program -> version, as they were seen."""
+    mirror: tuple[str, str] = ("", "")
+    """The mirror's url and ping_url that were applied: what the daemon probes and fences."""
+    to: int | None = None
+    """Of a rollback: the generation whose state this one is."""
+    config: Mapping[str, object] | None = None
+    """What the node was changed for (`agent.config.accepted`); None in records of version 0.1.0."""
+    agent: str = __version__
+    """The agent's version."""
+
+    @property
+    def state(self) -> int:
+        """The generation that first had this state."""
+        return self.number if self.to is None else self.to
+
+    def files(self) -> Mapping[str, str]:
+        """path -> SHA-256 of what this generation made of a file ("" = removed)."""
+        return {
+            one.undo.path: one.undo.after_sha256 for one in self.steps if isinstance(one.undo, undo.PutBack)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A file as it was before we touched it for the first time, and what we wrote last."""
+
+    path: str
+    content: bytes | None  # None: was not there
+    mode: int
+    uid: int
+    gid: int
+    missing: tuple[str, ...]
+    owned: bool
+    first_written: bytes | None
+    written: bytes | None  # last; None: removed
+    unbroken: bool
+    """Every generation found what the one before it had written: nobody else changed the file in between."""
+
+
+def numbers(files: Files) -> tuple[int, ...]:
+    """The numbers of all generations, ascending."""
+    stems = (
+        name.removesuffix(".json") for name in files.listdir(paths.GENERATIONS) if name.endswith(".json")
+    )
+    return tuple(sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit()))
+
+
+def newest(files: Files) -> Generation | None:
+    """The newest generation; None where nothing was applied. Raises ApplyError NNA0410, FileError."""
+    known = numbers(files)
+    return read(files, known[-1]) if known else None
+
+
+def applied(files: Files) -> Generation | None:
+    """The newest generation, None where nothing was applied or all was removed again."""
+    last = newest(files)
+    return None if last is None or last.verb == "remove" else last
+
+
+def hold(files: Files) -> str:
+    """Why no change may begin by itself; "" where one may. A rollback holds until somebody says `apply`.
+
+    Raises ApplyError NNA0410, FileError.
+    """
+    last = applied(files)
+    if last is None or last.verb != "rollback":
+        return ""
+    return f"generation {last.number} is a rollback to {last.to}, which holds until nydus-agent apply"
+
+
+def in_force(files: Files, present: Config) -> Config:
+    """The configuration that the node was changed for: `present` is newer where it was not applied, or rolled
+    back.
+
+    Raises ApplyError NNA0410, FileError.
+    """
+    last = applied(files)
+    return present if last is None else restored(present, last.config)
+
+
+def history(files: Files, *, before: int | None = None) -> tuple[Generation, ...]:
+    """All generations since the last removal, oldest first; with `before`, as it was when this number was not
+    there.
+    """
+    since: list[Generation] = []
+    for number in numbers(files):
+        if number == before:
+            break
+        generation = read(files, number)
+        since = [] if generation.verb == "remove" else [*since, generation]
+    return tuple(since)
+
+
+def read(files: Files, number: int) -> Generation:
+    """One generation. Raises ApplyError NNA0410 where its file is damaged, FileError."""
+    fact = files.read(_path(number))
+    try:
+        if fact is None:
+            raise ValueError("it is not there")
+        return from_document(Generation, json_value(fact.content))
+    except (ValueError, TypeError) as error:
+        raise ApplyError(
+            "NNA0410", f"the record of generation {number} is damaged", cause=f"{_path(number)}: {error!r}",
+            try_=f"ls -l {paths.GENERATIONS}",
+        ) from None  # fmt: skip
+
+
+def save(files: Files, generation: Generation) -> None:
+    """Accept: after this the transaction is not undone any more. Raises FileError."""
+    document = {**to_document(generation), "files": dict(generation.files())}
+    json_files.replace(files, _path(generation.number), document, found=None, mode=0o600)
+
+
+def withdraw(files: Files, number: int) -> None:
+    """Take back a generation whose `save` failed when its file was there already. Raises FileError."""
+    json_files.drop(files, _path(number))
+
+
+def publish(files: Files, accepted: Generation) -> bool:
+    """Write effective.json where it does not say so already; a removal removes it. Says whether something
+    changed.
+
+    Reasons alone (they may hold figures of this very minute) are no news.
+    """
+    fact = files.read(paths.EFFECTIVE)
+    if accepted.effective is None:
+        json_files.drop(files, paths.EFFECTIVE)
+        return fact is not None
+    url, ping_url = accepted.mirror
+    chosen = accepted.effective
+    document = to_document(
+        EffectiveDocument(
+            accepted.number, accepted.at, chosen.switch, chosen.dialect, chosen.use_http, chosen.scheme,
+            chosen.reasons, chosen.not_accelerated, url, ping_url, accepted.to, _origins(fact),
+        )
+    )  # fmt: skip
+    if fact is not None and _news(fact.content) == _news(json_files.encoded(document)):
+        return False
+    json_files.replace(files, paths.EFFECTIVE, document, found=fact, mode=0o644)
+    return True
+
+
+def note_origins(files: Files, hosts: Sequence[str]) -> bool:
+    """Add registries that nydusd reads from to effective.json: the daemon asks them before it fences the
+    mirror.
+
+    They are only ever added. Says whether something was written. Raises FileError.
+    """
+    fact = files.read(paths.EFFECTIVE)
+    known = _origins(fact)
+    new = tuple(host for host in dict.fromkeys(hosts) if host and host not in known)
+    document = json_files.parsed(fact)
+    if not document or not new:
+        return False
+    json_files.replace(
+        files, paths.EFFECTIVE, {**document, "origins": [*known, *new]}, found=fact, mode=0o644
+    )
+    return True
+
+
+def _origins(fact: FileFact | None) -> tuple[str, ...]:
+    found = json_files.parsed(fact).get("origins")
+    return tuple(host for host in found if isinstance(host, str)) if isinstance(found, list) else ()
+
+
+def _news(content: bytes) -> object:
+    """What makes one effective.json differ from another."""
+    try:
+        document = json_value(content)
+        hosts = {text.partition(": ")[0] for text in document["not_accelerated"]}
+    except (ValueError, KeyError, TypeError):
+        return None
+    ignored = ("generation", "at", "reasons", "not_accelerated", "origins")
+    return {key: value for key, value in document.items() if key not in ignored}, hosts
+
+
+def originals(generations: tuple[Generation, ...]) -> tuple[Original, ...]:
+    """What the files were before the first generation, in the order in which they were touched."""
+    found: dict[str, Original] = {}
+    for generation in generations:
+        for one in generation.steps:
+            back = one.undo
+            if not isinstance(back, undo.PutBack):
+                continue
+            first = found.get(back.path)
+            unbroken = first is None or (first.unbroken and back.before == first.written)
+            found[back.path] = Original(
+                back.path, first.content if first else back.before, first.mode if first else back.mode,
+                first.uid if first else back.uid, first.gid if first else back.gid,
+                first.missing if first else back.missing, first.owned if first else back.owned,
+                first.first_written if first else back.after, back.after, unbroken,
+            )  # fmt: skip
+    return tuple(found.values())
+
+
+def records(generations: tuple[Generation, ...]) -> tuple[WriteFile, ...]:
+    """Our writes for the removal plan, one per file, in the order in which they were first made.
+
+    Where others edited a file between two generations, the content is the one that we wrote first: so the
+    file counts as edited, and only what is ours is taken out of it.
+    """
+    return tuple(
+        WriteFile(
+            one.path, content, one.mode, "as applied", undo.digest(one.content), one.content, one.mode,
+            one.uid,
+            one.gid, one.owned,
+        )
+        for one in originals(generations)
+        if (content := one.written if one.unbroken else one.first_written) is not None
+    )  # fmt: skip
+
+
+def former_unit(generations: tuple[Generation, ...]) -> Former:
+    """What the snapshotter's unit was before the first generation.
+
+    Our first change leaves alone only what is as we want it: without a record it ran, or was enabled,
+    already.
+    """
+    steps = generations[0].steps if generations else ()
+    backs = [one.undo for one in steps if isinstance(one.undo, undo.UnitBack)]
+    ours = [back for back in backs if back.unit == paths.SNAPSHOTTER_UNIT]
+    started = next((back for back in ours if back.verb in (UnitVerb.START, UnitVerb.RESTART)), None)
+    enabled = next((back for back in ours if back.verb is UnitVerb.ENABLE), None)
+    return Former(
+        active=started is None or started.was_active, enabled=enabled is None or enabled.was_enabled
+    )
+
+
+def _path(number: int) -> str:
+    return f"{paths.GENERATIONS}/{number}.json"

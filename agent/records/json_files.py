@@ -1,0 +1,46 @@
+"""Files that hold one JSON object each: what root keeps in /var/lib, for itself or for everyone to read.
+
+They are replaced as a whole, and only where they still are what was read before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from agent.facts.node import FileFact
+from agent.outside_json import json_value
+from agent.ports import Files
+
+
+def parsed(fact: FileFact | None) -> Mapping[str, Any]:
+    """The object in it; empty where there is no such file, or none in it."""
+    try:
+        found = json_value(fact.content) if fact is not None else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def encoded(document: Mapping[str, object]) -> bytes:
+    """As it stands in a file, for people too."""
+    return json.dumps(document, indent=1).encode() + b"\n"
+
+
+def replace(
+    files: Files, path: str, document: Mapping[str, object], *, found: FileFact | None, mode: int
+) -> None:
+    """Write it in the place of what was `found` there, as root's.
+
+    Raises FileError (NNA0412: it is other by now).
+    """
+    expect = found.sha256 if found is not None else ""
+    files.replace(path, encoded(document), mode=mode, uid=0, gid=0, expect_sha256=expect)
+
+
+def drop(files: Files, path: str) -> None:
+    """Remove it, where it is there. Raises FileError."""
+    found = files.read(path)
+    if found is not None:
+        files.remove(path, expect_sha256=found.sha256)
