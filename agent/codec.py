@@ -64,9 +64,15 @@ Count: TypeAlias = Annotated[int, Limits(least=0)]
 Port: TypeAlias = Annotated[int, Limits(least=0, most=65535)]
 
 
+ALWAYS = types.MappingProxyType({"always": True})
+"""Metadata of a field that has a default in code and none in a document, which is damaged without it."""
+UNWRITTEN = types.MappingProxyType({"unwritten": True})
+"""Metadata of a field that no document has."""
+
+
 @dataclass(frozen=True, slots=True)
 class FieldForm:
-    """A field as it stands in JSON. `required`: it has no default."""
+    """A field as it stands in JSON. `required`: it has no default, or is ALWAYS written."""
 
     key: str
     name: str
@@ -81,7 +87,8 @@ def fields_of(cls: type) -> tuple[FieldForm, ...]:
     return tuple(
         FieldForm(
             field.name.rstrip("_"), field.name, hints[field.name],
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
+            "always" in field.metadata
+            or (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING),
         )
         for field in dataclasses.fields(cls)
         if field.init and "unwritten" not in field.metadata
@@ -142,8 +149,10 @@ def load_document(cls: type[T], content: bytes | str, cap: int = CAP) -> T:
     return from_document(cls, found)
 
 
-def from_document(cls: type[T], found: Mapping[str, object]) -> T:
+def from_document(cls: type[T], found: object) -> T:
     """The same of what was parsed already. Raises DocumentError."""
+    if not isinstance(found, Mapping):
+        raise DocumentError("", "is no object")
     kind = cls.KIND  # type: ignore[attr-defined]  # a document's class has one
     for key, wanted in (("apiVersion", API_VERSION), ("kind", kind)):
         if found.get(key) != wanted:

@@ -1,4 +1,4 @@
-"""`nydus-agent doctor`: run the ten checks now, and say what is wrong and what to do."""
+"""`nydus-agent doctor`: run the checks now, and say what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from agent.commands.running import busy
 from agent.commands.state import proof_lines
 from agent.config.model import Config
 from agent.console import Tone, Toned
+from agent.documents.applied import CheckState
 from agent.errors import ContainerdError, Exit, FileError, PortError
 from agent.facts.node import Arch
 from agent.node import images as node_images
@@ -18,14 +19,14 @@ from agent.plan import images as plan_images
 from agent.ports import Files, Ports
 from agent.programs.versions import architecture
 from agent.proof import drift, inspection, registry_access
-from agent.proof.proofs import CheckState, Proof, body, publish
+from agent.proof.proofs import Proof, body, publish
 from agent.proof.registry_access import RegistryPorts
 from agent.records import generations
 
 _USUAL_PAGE = 4096
 _RUN_S = 5.0
 
-HELP = "run the ten checks and ask the registries in use, now: what fails, and what to do about it"
+HELP = "run the checks and ask the registries in use, now: what fails, and what to do about it"
 NEEDS_ROOT = True
 
 

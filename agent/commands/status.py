@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from agent.commands.context import Context
 from agent.commands.state import why
 from agent.commands.state.headline import Assessment, assess
 from agent.commands.state.picture import Agent, Picture, take
+from agent.commands.state.published import Unreadable
 from agent.console import Part, Tone, Toned, error_body, error_lines
 from agent.documents.applied import EffectiveDocument, ProofDocument
 from agent.documents.status import DaemonStatus, FenceStatus, MirrorStatus
@@ -164,10 +166,17 @@ def _body(picture: Picture, found: Assessment) -> dict[str, object]:
             "age_s": round(picture.age(daemon.at), 1) if daemon else None,
         },
         "daemon": picture.daemon,
-        "effective": picture.effective,
+        "effective": _effective(picture.effective),
         "proof": picture.proof,
         "pin": picture.valid_pin,
         "drift": picture.drift,
         "unconfirmed": picture.unconfirmed,
         "problems": [error_body(problem) for problem in found.problems],
     }
+
+
+def _effective(found: EffectiveDocument | Unreadable | None) -> EffectiveDocument | Unreadable | None:
+    """0 stands for "no rollback" in this answer, as it always has."""
+    if not isinstance(found, EffectiveDocument):
+        return found
+    return replace(found, rolled_back_to=found.rolled_back_to or 0)

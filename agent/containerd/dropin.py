@@ -28,6 +28,8 @@ from agent.containerd.wishes import Wishes, respelled
 
 NAME = "zz-nydus-agent.toml"
 _DIRECTORY = "conf.d"
+_OURS = "zz-nydus-agent*.toml"
+"""No other file goes live by this import, and containerd starts without ours: a glob may match nothing."""
 
 
 def is_drop_in(path: str) -> bool:
@@ -36,8 +38,8 @@ def is_drop_in(path: str) -> bool:
 
 
 def place(root: str, loaded: Sequence[Loaded]) -> tuple[str, str]:
-    """(path of the drop-in, import that the root file needs); the import is "" where a glob names the
-    directory.
+    """(path of the drop-in, import that the root file needs); the import is "" where a glob takes it
+    in already.
 
     Only directories beside or below the root file's count: what others import from elsewhere is theirs alone.
     """
@@ -50,7 +52,7 @@ def place(root: str, loaded: Sequence[Loaded]) -> tuple[str, str]:
             if fixed and is_glob(pattern) and matches(pattern, posixpath.join(directory, NAME)):
                 return posixpath.join(directory, NAME), ""
     directory = posixpath.join(home, _DIRECTORY)
-    return posixpath.join(directory, NAME), posixpath.join(directory, "*.toml")
+    return posixpath.join(directory, NAME), posixpath.join(directory, _OURS)
 
 
 def merged(kind: Family, version: int, wishes: Wishes) -> bytes:

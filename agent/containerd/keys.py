@@ -1,6 +1,6 @@
 """Where containerd's configuration keeps what we care about: one table of key paths per version of the file.
 
-Read only; `plan.render_containerd` edits. Sources: containerd's docs/cri/config.md, docs/cri/registry.md and,
+Read only; `render` edits. Sources: containerd's docs/cri/config.md, docs/cri/registry.md and,
 for the versions, docs/containerd-2.0.md and cmd/containerd/server/config. `at` and `KeyPath` serve any TOML
 document.
 """

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from agent.codec import DocumentError, from_json, try_from_json
-from agent.documents.applied import EffectiveDocument, ProofDocument
+from agent.codec import DocumentError, Text, from_json
+from agent.documents.applied import CheckState, ProofDocument
 from agent.documents.status import PinStatus
 from agent.durations import in_words
 from agent.facts.daemon import Moment
@@ -91,16 +91,27 @@ class Applied:
     origins: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """What of EffectiveDocument matters here: nothing else in it may keep the daemon from its mode."""
+
+    switch: Text = ""
+    reasons: tuple[Text, ...] = ()
+    mirror_url: Text = ""
+    ping_url: Text = ""
+    origins: tuple[Text, ...] = ()
+
+
 def applied(effective: Loose | None) -> Applied:
     """From effective.json; its absence means that nothing was applied."""
     if effective is None:
         return Applied(Mode.UNKNOWN, "nothing was applied on this node yet (nydus-agent apply)")
     try:
-        found = from_json(EffectiveDocument, effective)
+        found = from_json(_Watched, effective)
     except DocumentError as error:
         return Applied(Mode.UNKNOWN, f"effective.json: {error}")
     # The first reason is that of the switch; the others are told by `status`, which reads the same document.
-    reason = next(iter(found.reasons), "applied")
+    reason = _text(next(iter(found.reasons), "applied"))
     mode = {"fence": Mode.FENCE, "native": Mode.NATIVE}.get(found.switch, Mode.UNKNOWN)
     if mode is Mode.UNKNOWN:
         reason = f"effective.json names the unknown switch {found.switch!r}"
@@ -180,14 +191,17 @@ class LastProof:
 
 def proof_of(document: Loose | None) -> LastProof:
     """From proof.json."""
-    proof = try_from_json(ProofDocument, document)
-    if proof is None:
+    if document is None:
         return LastProof()
-    for state in ("failed", "unknown"):
+    try:
+        proof = from_json(ProofDocument, document)
+    except DocumentError as error:
+        return LastProof(problem=_text(f"proof.json cannot be understood: {error}"))
+    for state in (CheckState.FAILED, CheckState.UNKNOWN):
         for check in proof.checks:
-            if check.state == state:
-                problem = f"check {check.number} ({check.name}) {state}: {check.detail}"
-                return LastProof(proof.at, problem, state == "failed")
+            if check.state is state:
+                problem = _text(f"check {check.number} ({check.name}) {state}: {check.detail}")
+                return LastProof(proof.at, problem, state is CheckState.FAILED)
     return LastProof(proof.at, "")
 
 

@@ -5,6 +5,7 @@ Times are seconds since the epoch. A field that is new has a default, as in stat
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -36,13 +37,24 @@ class EffectiveDocument:
     """Registries that nydusd reads from: the daemon asks them before it fences the mirror."""
 
 
+class CheckState(enum.StrEnum):
+    """What a check says. Only OK is a claim."""
+
+    OK = "ok"
+    FAILED = "failed"
+    NOT_PROVED = "not-proved"
+    """It could not be run, for a reason that is no fault (no nydus image on the node yet)."""
+    UNKNOWN = "unknown"
+    """Something that had to be asked did not answer in a way that tells."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckDocument:
-    """One check of the proof; `state` is one of agent.proof.proofs.CheckState."""
+    """One check of the proof."""
 
     number: Count
     name: Text
-    state: Text
+    state: CheckState
     detail: Text = ""
     code: Text = ""
     cause: Text = ""
@@ -78,4 +90,4 @@ class ProofDocument:
     @property
     def failed(self) -> tuple[CheckDocument, ...]:
         """Checks that failed, lowest first."""
-        return tuple(check for check in self.checks if check.state == "failed")
+        return tuple(check for check in self.checks if check.state is CheckState.FAILED)

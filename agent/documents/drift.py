@@ -11,7 +11,7 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
-from agent.codec import try_from_json
+from agent.codec import Text, try_from_json
 
 
 class Kind(enum.StrEnum):
@@ -67,11 +67,11 @@ class Finding:
     """One thing that is not as it was applied; `subject` is a path, a unit or a program."""
 
     kind: Kind
-    subject: str
-    what: str
+    subject: Text
+    what: Text
     remedy: Remedy
-    try_: str
-    evidence: tuple[str, ...] = ()
+    try_: Text
+    evidence: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,13 @@ class DriftReport:
     """Repairs that were undone again and again, in words."""
 
 
+_MOST = 100
+"""Findings of a document that are read."""
+
+
 def findings_of(listed: object) -> tuple[Finding, ...]:
     """The findings of a document; one that makes no sense to this version is left out."""
-    found = [try_from_json(Finding, one) for one in listed] if isinstance(listed, list) else []
+    found = [try_from_json(Finding, one) for one in listed[:_MOST]] if isinstance(listed, list) else []
     return tuple(one for one in found if one is not None)
 
 
@@ -106,6 +110,14 @@ class ExpectedProgram:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectedUnitFile:
+    """A unit file or drop-in of others that was there: the proof has passed with it."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Expected:
     """What belongs to what was applied, as everyone may know it: no contents."""
 
@@ -113,8 +125,7 @@ class Expected:
     generation: int
     files: tuple[str, ...] = ()
     """Files of ours and those with keys of ours, and the links that enable units."""
-    unit_files: tuple[tuple[str, str], ...] = ()
-    """(path, digest) of others' unit files and drop-ins that were there: the proof has passed with them."""
+    unit_files: tuple[ExpectedUnitFile, ...] = ()
     programs: tuple[ExpectedProgram, ...] = ()
 
 

@@ -1,1 +1,1 @@
-"""The proof: ten checks, a real read, and what is not as it was applied."""
+"""The proof: its checks, a real read, and what is not as it was applied."""

@@ -12,6 +12,7 @@ from agent.config.model import Config, ContainerdMode, RestartPolicy
 from agent.containerd.files import node_of
 from agent.containerd.render import view_of
 from agent.containerd.trial import reads_exports
+from agent.documents.applied import CheckState
 from agent.errors import (
     ContainerdError,
     ContainerdNotFoundError,
@@ -27,7 +28,7 @@ from agent.plan import decide
 from agent.ports import Ports
 from agent.programs import versions
 from agent.programs.release import Project
-from agent.proof.proofs import CheckResult, CheckState, failed, failed_by, not_proved, ok, unknown
+from agent.proof.proofs import CheckResult, failed, failed_by, not_proved, ok, unknown
 
 CALL_S = 5.0
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"

@@ -18,6 +18,7 @@ from agent.documents.drift import (
     DriftReport,
     Expected,
     ExpectedProgram,
+    ExpectedUnitFile,
     Finding,
     Kind,
     Remedy,
@@ -154,7 +155,7 @@ def _unit_state(unit: UnitFact) -> Iterator[Finding]:
 def _unit_files(config: Config, ports: Ports, known: Expected) -> Iterator[Finding]:
     """Those that were there unchanged when the change was proved are no drift."""
     for unit, path, digest, text in expected.unit_files(ports, config):
-        if (path, digest) not in known.unit_files:
+        if ExpectedUnitFile(path, digest) not in known.unit_files:
             yield from unit_files.findings(path, unit, text, config.containerd.config)
 
 

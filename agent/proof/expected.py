@@ -13,7 +13,7 @@ from agent.codec import to_document, try_from_json
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.containerd.keys import KeyPath
-from agent.documents.drift import Expected, ExpectedProgram
+from agent.documents.drift import Expected, ExpectedProgram, ExpectedUnitFile
 from agent.errors import FileError, PortError
 from agent.facts import own
 from agent.node import installed
@@ -83,9 +83,10 @@ def links_of(expected: Expected) -> tuple[str, ...]:
     return tuple(path for path in expected.files if path == _LINK)
 
 
-def _unit_files(ports: Ports, config: Config, known: Expected | None) -> tuple[tuple[str, str], ...]:
+def _unit_files(ports: Ports, config: Config, known: Expected | None) -> tuple[ExpectedUnitFile, ...]:
     try:
-        return tuple((path, digest) for _unit, path, digest, _text in unit_files(ports, config))
+        found = unit_files(ports, config)
+        return tuple(ExpectedUnitFile(path, digest) for _unit, path, digest, _text in found)
     except PortError:
         return known.unit_files if known is not None else ()
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 import re
 from dataclasses import dataclass
 
 from agent import __version__, paths
 from agent.codec import to_document, to_json
-from agent.documents.applied import CheckDocument, ProofDocument
+from agent.documents.applied import CheckDocument, CheckState, ProofDocument
 from agent.documents.drift import Finding
 from agent.errors import AgentError, Exit, FileChangedError
 from agent.plan.show import hide
@@ -19,17 +18,6 @@ _QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>)]+")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _TRIES = 3
 """Of publishing a proof while others publish theirs."""
-
-
-class CheckState(enum.StrEnum):
-    """What a check says. Only OK is a claim."""
-
-    OK = "ok"
-    FAILED = "failed"
-    NOT_PROVED = "not-proved"
-    """It could not be run, for a reason that is no fault (no nydus image on the node yet)."""
-    UNKNOWN = "unknown"
-    """Something that had to be asked did not answer in a way that tells."""
 
 
 @dataclass(frozen=True, slots=True)

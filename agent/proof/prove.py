@@ -1,4 +1,4 @@
-"""The proof: ten checks, run after a change, on a timer and on demand.
+"""The proof: its checks, run after a change, on a timer and on demand.
 
 A check above a failed one is still run where that says something new; where it cannot, it says "not proved".
 """
@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from agent.config.model import Config
+from agent.documents.applied import CheckState
 from agent.errors import AgentError, FileError, HttpError, NydusdError
 from agent.facts.node import Effective, Facts
 from agent.node.waits import Before
@@ -20,7 +21,7 @@ from agent.proof import checks_mirror, checks_nydusd, checks_read, checks_runtim
 from agent.proof.checks_nydusd import backend_of
 from agent.proof.checks_runtime import CALL_S, ProofView
 from agent.proof.drift import DriftFound
-from agent.proof.proofs import CheckResult, CheckState, Proof
+from agent.proof.proofs import CheckResult, Proof
 from agent.registry.expiring import source_of
 
 _MUST_HOLD = range(1, 8)

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 from agent import paths
 from agent.config.model import Config
+from agent.documents.applied import CheckState
 from agent.dragonfly.command_line import DfdaemonLogLevel, environment_of, log_level
 from agent.errors import AgentError, CredentialError, FileError, PortError
 from agent.facts.node import Unknown, Version
 from agent.ports import Credentials, HttpAnswer, Looked, Ports, RegistryTokens, Secret
 from agent.programs import versions
 from agent.proof.checks_read import mounts
-from agent.proof.proofs import CheckState
 from agent.registry.challenge import pull_scope
 from agent.registry.names import asked_by_snapshotter, host_of, image_parts, keys_of
 from agent.registry.places import ROOTS_DOCKER

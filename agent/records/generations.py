@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from agent import __version__, paths
-from agent.codec import from_document, to_document
+from agent.codec import ALWAYS, from_document, to_document
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.documents.applied import EffectiveDocument
@@ -43,15 +43,15 @@ class Generation:
     verb: str  # "apply", "rollback" or "remove"
     steps: tuple[DoneStep, ...]
     effective: Effective | None
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict, metadata=ALWAYS)
     """Program -> version, as they were seen."""
-    mirror: tuple[str, str] = ("", "")
+    mirror: tuple[str, str] = field(default=("", ""), metadata=ALWAYS)
     """The mirror's url and ping_url that were applied: what the daemon probes and fences."""
     to: int | None = None
     """Of a rollback: the generation whose state this one is."""
     config: Mapping[str, object] | None = None
     """What the node was changed for (`agent.config.accepted`); None in records of version 0.1.0."""
-    agent: str = __version__
+    agent: str = field(default=__version__, metadata=ALWAYS)
     """The agent's version."""
 
     @property

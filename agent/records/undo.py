@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
+from agent.codec import ALWAYS, UNWRITTEN
 from agent.facts.node import UnitFact
 from agent.steps import UnitVerb
 
@@ -27,15 +28,15 @@ class PutBack:
     path: str
     before: bytes | None
     after: bytes | None  # what our step makes of it; None = removed
-    mode: int = 0o644
-    uid: int = 0
-    gid: int = 0
-    missing: tuple[str, ...] = ()
+    mode: int = field(default=0o644, metadata=ALWAYS)
+    uid: int = field(default=0, metadata=ALWAYS)
+    gid: int = field(default=0, metadata=ALWAYS)
+    missing: tuple[str, ...] = field(default=(), metadata=ALWAYS)
     """Directories above it that were not there, outermost first."""
-    owned: bool = True
+    owned: bool = field(default=True, metadata=ALWAYS)
     mode_after: int | None = None
     """The mode that our step gave it; None in records of version 0.1.0, which kept every mode."""
-    done: bool = field(default=True, metadata={"unwritten": True})
+    done: bool = field(default=True, metadata=UNWRITTEN)
     """False: the step is not known to have ended, and where the file is neither `before` nor `after` it never
     wrote. Not recorded: the journal's own marks say it."""
 

@@ -29,7 +29,7 @@ def stage() -> Iterator[scene.Stage]:
 
 @pytest.fixture(autouse=True)
 def whole(stage: scene.Stage) -> Iterator[None]:
-    """Before and after each test all ten checks are proved, so that what it sees is its own doing."""
+    """Before and after each test all checks are proved, so that what it sees is its own doing."""
     yield
     proof = scene.agent_json(stage.node, "doctor")
     assert [check["state"] for check in proof["checks"]] == ["ok"] * 10, json.dumps(proof, indent=1)
@@ -99,38 +99,31 @@ def test_check_4_names_a_containerd_that_does_not_answer(stage: scene.Stage) -> 
     assert "containerd" in told
 
 
-def changed_config(node: Node, old: str, new: str) -> str:
-    """Change containerd's configuration and restart it; returns what it was."""
-    before = node.read(CONTAINERD_CONFIG)
+@pytest.mark.parametrize(
+    ("wanted", "old", "new"),
+    [
+        (5, "containerd-nydus-grpc.sock", "elsewhere.sock"),
+        (6, 'root = "/var/lib/containerd-nydus"', 'root = "/var/lib/elsewhere"'),
+    ],
+    ids=["address", "root"],
+)
+def test_a_check_names_what_containerd_really_uses(
+    stage: scene.Stage, wanted: int, old: str, new: str
+) -> None:
+    before = stage.node.read(CONTAINERD_CONFIG)
     assert old in before
-    node.write(CONTAINERD_CONFIG, before.replace(old, new))
-    node.run(["systemctl", "restart", "containerd"])
-    return before
 
+    def run_on(text: str) -> None:
+        stage.node.write(CONTAINERD_CONFIG, text)
+        stage.node.run(["systemctl", "restart", "containerd"])
 
-def put_back(node: Node, text: str) -> None:
-    node.write(CONTAINERD_CONFIG, text)
-    node.run(["systemctl", "restart", "containerd"])
-
-
-def test_check_5_names_the_address_that_containerd_really_uses(stage: scene.Stage) -> None:
-    before = changed_config(stage.node, "containerd-nydus-grpc.sock", "elsewhere.sock")
     try:
+        run_on(before.replace(old, new))
         number, told = headline(stage.node)
     finally:
-        put_back(stage.node, before)
-    assert number == 5
-    assert "elsewhere.sock" in told
-
-
-def test_check_6_names_the_root_that_cri_reports_to_the_kubelet(stage: scene.Stage) -> None:
-    before = changed_config(stage.node, 'root = "/var/lib/containerd-nydus"', 'root = "/var/lib/elsewhere"')
-    try:
-        number, told = headline(stage.node)
-    finally:
-        put_back(stage.node, before)
-    assert number == 6
-    assert "/var/lib/elsewhere" in told
+        run_on(before)
+    assert number == wanted
+    assert new.rpartition(" ")[2].strip('"') in told
 
 
 def test_check_7_names_a_snapshotter_that_cannot_make_a_snapshot(stage: scene.Stage) -> None:

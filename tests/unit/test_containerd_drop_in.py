@@ -13,6 +13,7 @@ import pytest
 from agent import paths
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
 from agent.containerd.dropin import NAME
+from agent.containerd.files import matches
 from agent.containerd.keys import KEYS, at
 from agent.containerd.render import Candidate, candidate
 from agent.errors import FileError, PlanError
@@ -57,16 +58,15 @@ def drop_in(made: Candidate) -> dict[str, Any]:
         ('["/opt/a/*.toml", "/opt/b/*"]', OURS, True),
     ],
 )
-def test_the_root_file_is_edited_only_where_no_glob_names_the_directory(
+def test_the_root_file_is_edited_where_no_glob_takes_our_file_in_and_no_other_file_goes_live_by_it(
     imports: str, path: str, edited: bool
 ) -> None:
     made = found("2.1.9", f"imports = {imports}\nversion = 3\n".encode(), {THEIRS: b"version = 3\n"})
     assert list(made.files) == [path, *([CONTAINERD_CONFIG] if edited else [])]
     if edited:
-        assert (
-            tomllib.loads(made.files[CONTAINERD_CONFIG].decode())["imports"][-1]
-            == "/etc/containerd/conf.d/*.toml"
-        )
+        added = tomllib.loads(made.files[CONTAINERD_CONFIG].decode())["imports"][-1]
+        assert matches(added, OURS)
+        assert not matches(added, THEIRS), "what lies there and was not read must not go live"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,14 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.codec import to_document, to_json, try_from_json
-from agent.documents.drift import Expected, ExpectedProgram, Finding, Kind, Remedy, findings_of
+from agent.codec import try_from_json
+from agent.documents.drift import (
+    Expected,
+    Finding,
+    Kind,
+    Remedy,
+    findings_of,
+)
 from agent.facts.node import FileFact
 from agent.plan.repair import IMPORTS, VERSION, FileDrift, Recorded, compare, keys_after
 from agent.plan.unit_files import contradictions, unit_of
@@ -214,14 +220,6 @@ def test_a_cluster_that_brings_its_own_containerd_has_a_config_option_of_its_own
 )
 def test_whose_unit_a_file_is_about(path: str, unit: str) -> None:
     assert unit_of(path) == unit
-
-
-def test_what_is_published_comes_back_as_it_was() -> None:
-    program = ExpectedProgram("nydusd", "/usr/bin/nydusd", "2.2.0", "1 2 3", "cc")
-    expected = Expected(7, ("/etc/a",), (("/etc/b", "bb"),), (program,))
-    assert try_from_json(Expected, to_document(expected)) == expected
-    finding = Finding(Kind.UNIT_DOWN, "a", "a is down", Remedy.REPAIR, "try this", ("seen",))
-    assert findings_of(to_json([finding])) == (finding,)
 
 
 @pytest.mark.parametrize("document", [None, {}, {"generation": "x"}, {"generation": 1, "files": [3]}])

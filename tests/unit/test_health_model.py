@@ -226,6 +226,15 @@ class Model(RuleBasedStateMachine):
         assert route_reason(self.state) or self.state.mode is not Mode.FENCE
 
 
+def after(history: list[tuple[float, Event]]) -> tuple[State, float]:
+    """The state, and the time, when all of it has happened."""
+    state, now = State(), 0.0
+    for gap, event in history:
+        now += gap
+        state, _ = step(state, dated(event, now), now, POLICY)
+    return state, now
+
+
 Model.TestCase.settings = settings(max_examples=60 * LENGTH, stateful_step_count=40, deadline=None)
 TestModel = Model.TestCase
 
@@ -235,10 +244,7 @@ TestModel = Model.TestCase
 def test_whatever_happened_a_mirror_that_is_well_is_used_again_and_in_the_time_that_was_told(
     history: list[tuple[float, Event]],
 ) -> None:
-    state, now = State(), 0.0
-    for gap, event in history:
-        now += gap
-        state, _ = step(state, dated(event, now), now, POLICY)
+    state, now = after(history)
     now += POLICY.renew_s  # a fence that could not be raised is tried again
     for event in (
         Pinned(None),
@@ -266,10 +272,7 @@ def test_whatever_happened_a_mirror_that_is_well_is_used_again_and_in_the_time_t
 def test_two_hard_failures_of_the_data_path_in_succession_always_end_in_down(
     history: list[tuple[float, Event]],
 ) -> None:
-    state, now = State(), 0.0
-    for gap, event in history:
-        now += gap
-        state, _ = step(state, dated(event, now), now, POLICY)
+    state, now = after(history)
     for _ in range(2):
         state, _ = step(state, CanaryFailed(now, Failure.REFUSED, ""), now, POLICY)
     assert state.health_state is HealthState.DOWN

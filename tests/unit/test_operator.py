@@ -14,6 +14,7 @@ from agent import paths
 from agent.commands.internal.inspect import is_news
 from agent.config.model import ContainerdConfig, ContainerdMode
 from agent.daemon.record import Record
+from agent.documents.applied import CheckState
 from agent.documents.drift import Finding, Kind, Remedy
 from agent.errors import Exit
 from agent.health.evidence import Mode
@@ -54,18 +55,18 @@ def test_a_containerd_that_still_runs_with_the_former_mode_is_told_until_somebod
     made.apply()
     made.node.containerd.mountpoints = (ROOT,)
     check = _cri(made)
-    assert check.state is proofs.CheckState.NOT_PROVED
+    assert check.state is CheckState.NOT_PROVED
     assert "a restart of containerd is due" in check.detail
     assert check.try_ == "systemctl restart containerd.service"
     made.node.containerd.mountpoints = ("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs",)
-    assert _cri(made).state is proofs.CheckState.OK
+    assert _cri(made).state is CheckState.OK
 
 
 def test_a_default_that_is_the_operators_own_choice_is_no_due_restart() -> None:
     made = proved()
     assert b'snapshotter = "nydus"' in made.node.files.files[CONFIG.containerd.config].content
     made.config = replace(CONFIG, containerd=ContainerdConfig(mode=ContainerdMode.PLUGIN_ONLY))
-    assert _cri(made).state is proofs.CheckState.OK
+    assert _cri(made).state is CheckState.OK
 
 
 def test_an_inspection_tells_what_changed_and_is_quiet_about_what_stays() -> None:

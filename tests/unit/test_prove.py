@@ -10,6 +10,7 @@ import pytest
 
 from agent import paths
 from agent.config.model import Dialect
+from agent.documents.applied import CheckState
 from agent.errors import Exit, FileError, NydusdError
 from agent.facts.node import FenceAbility
 from agent.node.observe import observe
@@ -19,7 +20,7 @@ from agent.ports import Trial
 from agent.proof import checks_read, prove
 from agent.proof.checks_mirror import daemon_status
 from agent.proof.checks_nydusd import backend_of, difference_of
-from agent.proof.proofs import CheckState, Proof, body, failed
+from agent.proof.proofs import Proof, body, failed
 from tests.fakes.containerd import STOCK_PLUGINS, nydus_plugin
 from tests.fakes.http import answer
 from tests.unit import plan_node

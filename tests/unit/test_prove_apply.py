@@ -9,10 +9,10 @@ import pytest
 
 from agent import paths
 from agent.config.model import ContainerdConfig, LogLevel, RestartPolicy
+from agent.documents.applied import CheckState
 from agent.errors import ApplyError, Exit
 from agent.ports import HttpAnswer
 from agent.proof import inspection
-from agent.proof.proofs import CheckState
 from agent.steps import UnitStep
 from tests.fakes.http import Request, answer
 from tests.unit.plan_node import carry_out

@@ -9,7 +9,8 @@ import pytest
 
 from agent import paths
 from agent.config.model import Config, ContainerdMode
-from agent.proof.proofs import CheckResult, CheckState
+from agent.documents.applied import CheckState
+from agent.proof.proofs import CheckResult
 from tests.unit.proved_node import ROOT, ProvedNode
 
 BUILT_IN = "/var/lib/containerd/io.containerd.snapshotter.v1.nydus"

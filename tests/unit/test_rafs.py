@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
+from agent.documents.applied import CheckState
 from agent.proof import checks_nydusd
-from agent.proof.proofs import CheckState
 from tests.unit import proved_node
 
 BOOTSTRAP = f"{proved_node.ROOT}/snapshots/3/fs/image/image.boot"

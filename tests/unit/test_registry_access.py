@@ -15,10 +15,10 @@ from agent.commands import doctor
 from agent.commands.context import Context
 from agent.config.model import RegistryHost
 from agent.console import Console, Format
+from agent.documents.applied import CheckState
 from agent.errors import Exit
 from agent.ports import ImageRecord
 from agent.proof import registry_access
-from agent.proof.proofs import CheckState
 from agent.proof.registry_access import Access
 from agent.registry.places import ROOTS_DOCKER
 from tests.unit.proved_node import ProvedNode, proved

@@ -13,8 +13,8 @@ from agent.apply.change import Outcome
 from agent.apply.gate import Urgency
 from agent.config import accepted
 from agent.config.model import Config, ContainerdMode, LogLevel, RestartPolicy, Switch
+from agent.documents.applied import CheckState
 from agent.errors import ApplyError, FileError, PlanError
-from agent.proof.proofs import CheckState
 from agent.records import generations, undo
 from agent.steps import UnitStep
 from tests.fakes.faults import Crash

@@ -22,7 +22,7 @@ from agent.ports import Files, Ports
 from agent.proof import drift, inspection, proofs
 from agent.records import generations, json_files
 
-HELP = "run the ten checks and publish the result"
+HELP = "run the checks and publish the result"
 NEEDS_ROOT = True
 _DPKG_S = 60.0
 """So long an inspection waits for dpkg; then it looks all the same."""

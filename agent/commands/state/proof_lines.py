@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from agent.console import Console, Part, Tone, Toned
+from agent.documents.applied import CheckState
 from agent.plan import renewal
-from agent.proof.proofs import CheckResult, CheckState, Proof
+from agent.proof.proofs import CheckResult, Proof
 from agent.proof.registry_access import Access
 
 _MARKS = {

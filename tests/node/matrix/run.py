@@ -1,4 +1,4 @@
-"""One combination: apply, the ten checks with a pod on a nydus image, an empty second apply, remove, a plain
+"""One combination: apply, the checks with a pod on a nydus image, an empty second apply, remove, a plain
 pod.
 """
 
