@@ -94,7 +94,7 @@ def clock() -> Clock:
 
 def credentials(config: Config, environment: Mapping[str, str], *, uid: int, home: str) -> Credentials:
     """What this user is at registries: root's is what the snapshotter reads too."""
-    from agent.registry.places import docker_places
+    from agent.registry.names import docker_places
     from agent.system.credentials import DockerCredentials
     from agent.system.files import RootFiles
     from agent.system.process import ChildProcesses
@@ -115,7 +115,7 @@ def registry_tokens(config: Config, looked: Looked) -> RegistryTokens:
 
 def way_to(config: Config, registry: str) -> tuple[Scheme, str]:
     """Scheme and CA of a registry."""
-    from agent.registry.places import registry_of
+    from agent.registry.names import registry_of
 
     known = registry_of(config, registry)
     return known.scheme, known.ca
@@ -126,8 +126,7 @@ def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPo
     from urllib.parse import urlsplit
 
     from agent.proof.registry_access import RegistryPorts
-    from agent.registry.names import api_host_of
-    from agent.registry.reference import ACCEPTED
+    from agent.registry.names import ACCEPTED, api_host_of
     from agent.system.http import ask
 
     accepted = ", ".join((*ACCEPTED, "*/*"))

@@ -18,7 +18,7 @@ from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.documents.drift import Finding
 from agent.errors import ProcessError
-from agent.facts import own
+from agent.facts import node
 from agent.facts.node import Facts, FileFact, UnitFact
 from agent.node.observe import observe
 from agent.plan import backoff
@@ -141,7 +141,7 @@ def _hints(plan: Plan) -> dict[str, str]:
     found = {}
     for step in plan.steps:
         first = (step.content_before or b"").partition(b"\n")[0] if isinstance(step, WriteFile) else b""
-        if isinstance(step, WriteFile) and first.startswith((b"#", b"//")) and not own.marked(first):
+        if isinstance(step, WriteFile) and first.startswith((b"#", b"//")) and not node.marked(first):
             found[step.path] = hide(first.decode(errors="replace"))[:100]
     return found
 

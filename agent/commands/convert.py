@@ -26,8 +26,7 @@ from agent.images.names import ImageName, Platform
 from agent.images.nydus_image import BuildOptions
 from agent.images.skopeo import RegistryAccess, Skopeo
 from agent.node import installed
-from agent.registry.names import host_of
-from agent.registry.places import credential_paths, registry_of
+from agent.registry.names import credential_paths, host_of, registry_of
 
 HELP = "make a nydus image of an OCI image"
 NEEDS_ROOT = False

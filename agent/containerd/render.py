@@ -22,7 +22,7 @@ from agent.containerd.toml_edit import FAILURES, Value, add_to_list, insert, rem
 from agent.containerd.trial import expectations
 from agent.containerd.view import ContainerdView, last_version, section, view
 from agent.containerd.wishes import Wished, certs_directory, respelled, wished
-from agent.facts import own
+from agent.facts import node
 from agent.facts.node import Version
 from agent.steps import Refusal
 
@@ -149,7 +149,7 @@ def _ground(config: Config, node: Node) -> _Ground | Refusal:
 
 
 def _is_mine(path: str, content: object) -> bool:
-    return dropin.is_drop_in(path) and isinstance(content, bytes) and own.marked(content)
+    return dropin.is_drop_in(path) and isinstance(content, bytes) and node.marked(content)
 
 
 def _unsupported(kind: Family, loaded: tuple[Loaded, ...]) -> str:

@@ -9,6 +9,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from agent import paths
 from agent.config.model import Dialect, Scheme, Switch
 from agent.facts.daemon import FenceAbility as FenceAbility
 from agent.facts.daemon import FileFact as FileFact
@@ -203,7 +204,7 @@ class CredentialsFact:
     some: bool = False
     """Whether it has a credential, or names a helper."""
     expiring: tuple[tuple[str, str], ...] = ()
-    """Those that end by themselves: see `agent.registry.expiring`."""
+    """Those that end by themselves: see `agent.registry.credential`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,3 +303,36 @@ class Effective:
     """Registries whose nydus images go direct, each with the reason."""
     scheme: Scheme = Scheme.HTTPS
     """How nydusd speaks to every registry that has no scheme of its own (one template serves all)."""
+
+
+SNAPSHOTTER_FILES = (
+    paths.NYDUSD_TEMPLATE,
+    paths.SNAPSHOTTER_CONFIG,
+    paths.SNAPSHOTTER_UNIT_FILE,
+    paths.CA_BUNDLE,
+)
+"""What the snapshotter starts with, beside what is below `paths.REGISTRIES_D`."""
+
+
+def read_by_snapshotter(path: str) -> bool:
+    """Whether the snapshotter reads the file when it starts (and containerd does not)."""
+    return path in SNAPSHOTTER_FILES or path.startswith(f"{paths.REGISTRIES_D}/")
+
+
+def marked(content: bytes) -> bool:
+    """The first line carries our mark."""
+    return paths.MARK.encode() in content.partition(b"\n")[0]
+
+
+def ours(facts: Facts, path: str) -> bool:
+    """Whether the file is ours from the first byte, or not there yet (then it will be).
+
+    The template is JSON and carries no mark: it is ours where the snapshotter's configuration is.
+    """
+    fact = facts.file(path)
+    if not isinstance(fact, FileFact):
+        return True
+    if path == paths.NYDUSD_TEMPLATE:
+        config = facts.file(paths.SNAPSHOTTER_CONFIG)
+        return isinstance(config, FileFact) and marked(config.content)
+    return marked(fact.content)

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from agent.errors import ConvertError
 from agent.images.names import Platform, platform_of
 from agent.outside_json import json_object, mapping
-from agent.registry.reference import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, is_digest
+from agent.registry.names import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, is_digest
 
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 TAR_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.errors import ConvertError
-from agent.registry import reference
+from agent.registry import names
 
 SHAPES = "oci:DIRECTORY[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME]"
 """skopeo's names of places on this machine (containers-transports(5))."""
@@ -41,7 +41,7 @@ def parse_source(text: str) -> ImageName:
             )
         place = os.path.abspath(path)  # noqa: PTH100 - Path.resolve would follow links
         return ImageName(text, f"{transport}:{place}{':' + name if name else ''}")
-    found = reference.parse(text.removeprefix("docker://"))
+    found = names.parse(text.removeprefix("docker://"))
     # skopeo refuses a name with both tag and digest; the digest says more.
     named = f"@{found.digest}" if found.digest else f":{found.tag}"
     return ImageName(str(found), f"docker://{found.host}/{found.repository}{named}", found.host)

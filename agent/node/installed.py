@@ -1,4 +1,4 @@
-"""nydusd, nydus-image and the snapshotter: those of an installed package, or those in PATH.
+"""Programs: where, for which architecture, which version; nydus' own are those of a package, or in PATH.
 
 A package has its programs in a directory that is named by its version. What is rendered names a program by
 that path, so another version is a change like any other. Asks the ports; nothing here raises unless it says
@@ -7,15 +7,16 @@ so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
 
 from agent import paths
 from agent.config.forms import NEWEST, SYSTEM
 from agent.config.model import Config, ProgramsConfig
 from agent.errors import PortError
-from agent.facts.node import Binary, ChosenPrograms, MissingPrograms, Unknown
-from agent.node import programs
+from agent.facts.node import Binary, ChosenPrograms, MissingPrograms, Unknown, Version
 from agent.ports import Files, Processes
 from agent.programs import versions
 from agent.programs.release import ProgramName, Project, order
@@ -40,7 +41,7 @@ class Programs:
     missing: tuple[MissingPrograms, ...] = ()
 
 
-def read_installed(config: Config, ports: programs.FilesAndProcesses) -> Programs:
+def read_installed(config: Config, ports: FilesAndProcesses) -> Programs:
     """The three programs that the configuration comes to."""
     binaries: dict[str, Binary | None | Unknown] = {}
     chosen: list[ChosenPrograms] = []
@@ -105,11 +106,11 @@ def paths_of(config: Config, files: Files) -> Mapping[str, str]:
     }
 
 
-def in_path(ports: programs.FilesAndProcesses, program: str) -> Binary | None | Unknown:
+def in_path(ports: FilesAndProcesses, program: str) -> Binary | None | Unknown:
     """A program of this node's own."""
     if program == ProgramName.SNAPSHOTTER:
-        return programs.find(ports, program, versions.snapshotter)
-    return programs.find(ports, program, versions.nydus, crate=True)
+        return find(ports, program, versions.snapshotter)
+    return find(ports, program, versions.nydus, crate=True)
 
 
 def wanted_of(config: Config, project: Project) -> str:
@@ -122,7 +123,7 @@ def _choices(config: Config, files: Files) -> dict[Project, str | MissingProgram
 
 
 def _binary(
-    ports: programs.FilesAndProcesses, project: Project, program: str, choice: str | MissingPrograms | Unknown
+    ports: FilesAndProcesses, project: Project, program: str, choice: str | MissingPrograms | Unknown
 ) -> Binary | None | Unknown:
     if isinstance(choice, Unknown):
         return choice
@@ -130,7 +131,7 @@ def _binary(
         return None
     if not choice:
         return in_path(ports, program)
-    return programs.of_release(ports, f"{project.directory(choice)}/{program}", choice)
+    return of_release(ports, f"{project.directory(choice)}/{program}", choice)
 
 
 def _has_program(files: Files, project: Project, version: str) -> bool:
@@ -142,3 +143,127 @@ def _with_programs(config: Config, versions_: Mapping[Project, str]) -> Config:
     settings = {project: versions_.get(project, wanted_of(config, project)) for project in Project}
     made = ProgramsConfig(nydus=settings[Project.NYDUS], snapshotter=settings[Project.SNAPSHOTTER])
     return replace(config, programs=made)
+
+
+DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
+"""Searched in this order: what an operator put into /usr/local comes before what the distribution ships."""
+
+_RUN_S = 5.0
+
+Parse: TypeAlias = Callable[[str], tuple[Version | Unknown, str]]
+
+
+class FilesAndProcesses(Protocol):
+    """What is needed to look at a program."""
+
+    @property
+    def files(self) -> Files:
+        """Files."""
+
+    @property
+    def processes(self) -> Processes:
+        """Processes."""
+
+
+def find(
+    ports: FilesAndProcesses, name: str, parse: Parse, *, crate: bool = False
+) -> Binary | None | Unknown:
+    """The first program of this name, or the one at this path; None where there is none, Unknown where a
+    directory could not be read.
+
+    `crate`: it may be a build from crates, which knows no version of its own.
+    """
+
+    def told(path: str, said: str) -> tuple[Version | Unknown, str]:
+        return _version(ports, path, parse(said), crate=crate)
+
+    for directory in DIRECTORIES if "/" not in name else ("",):
+        found = _look(ports, posixpath.join(directory, name), told)
+        if found is not None:
+            return found
+    return None
+
+
+def of_release(ports: FilesAndProcesses, path: str, release: str) -> Binary | None | Unknown:
+    """The program at this path, which is known to be of an upstream release: where it tells no version, that
+    counts.
+
+    None where it is not there, Unknown where that could not be seen.
+    """
+
+    def told(_path: str, said: str) -> tuple[Version | Unknown, str]:
+        version, text = versions.nydus(said)
+        return (versions.parsed(release), release) if isinstance(version, Unknown) else (version, text)
+
+    return _look(ports, path, told)
+
+
+def _look(
+    ports: FilesAndProcesses, path: str, told: Callable[[str, str], tuple[Version | Unknown, str]]
+) -> Binary | None | Unknown:
+    """A program by its head, and by what is `told` of its path and of what it says to --version."""
+    try:
+        head = ports.files.head(path, versions.ELF_HEADER)
+    except PortError as error:
+        return Unknown(str(error))
+    if head is None:
+        return None
+    try:
+        finished = ports.processes.run([path, "--version"], deadline_s=_RUN_S)
+    except PortError as error:
+        return Binary(path, versions.elf_architecture(head), Unknown(str(error)))
+    version, text = told(path, finished.stdout or finished.stderr)
+    return Binary(path, versions.elf_architecture(head), version, text, versions.commit(finished.stdout))
+
+
+def _version(
+    ports: FilesAndProcesses, path: str, said: tuple[Version | Unknown, str], *, crate: bool
+) -> tuple[Version | Unknown, str]:
+    version, text = said
+    if not isinstance(version, Unknown):
+        return version, text
+    packaged = _package_version(ports, path)
+    if packaged is not None:
+        return packaged
+    return _crate_version(ports, path) if crate else (version, text)
+
+
+def _package_version(ports: FilesAndProcesses, path: str) -> tuple[Version | Unknown, str] | None:
+    """By the package that ships the file; None where no package does."""
+    try:
+        owner = (
+            ports.processes.run(["dpkg-query", "-S", path], deadline_s=_RUN_S)
+            .stdout.partition(":")[0]
+            .strip()
+        )
+        shown = ports.processes.run(["dpkg-query", "-W", "-f", "${Version}", owner], deadline_s=_RUN_S).stdout
+    except PortError:
+        return None
+    return versions.package(shown)
+
+
+def _crate_version(ports: FilesAndProcesses, path: str) -> tuple[Version | Unknown, str]:
+    argv = ["grep", "-a", "-o", "-E", "-m", "1", versions.CRATE_PATTERN, path]
+    try:
+        return versions.crate(ports.processes.run(argv, deadline_s=_RUN_S, ok=(0, 1)).stdout)
+    except PortError as error:
+        return Unknown(str(error)), ""
+
+
+def reads_mirrors(ports: FilesAndProcesses, nydusd: Binary | None | Unknown) -> bool | Unknown:
+    """Whether nydusd knows the settings of the `mirrors` block: their names lie in the program as text."""
+    if not isinstance(nydusd, Binary):
+        return Unknown("no nydusd")
+    try:
+        if _holds(ports, nydusd.path, "failure_limit"):
+            return True
+        # A setting that every version has: without it this is a wrapper around the real program.
+        return (
+            False if _holds(ports, nydusd.path, "connect_timeout") else Unknown(f"{nydusd.path} is a wrapper")
+        )
+    except PortError as error:
+        return Unknown(str(error))
+
+
+def _holds(ports: FilesAndProcesses, path: str, text: str) -> bool:
+    return ports.processes.run(["grep", "-q", "-a", "-F", text, path], deadline_s=_RUN_S, ok=(0, 1)).code == 0

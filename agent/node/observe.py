@@ -15,7 +15,7 @@ from agent.containerd.render import view_of
 from agent.containerd.wishes import certs_directory
 from agent.errors import FileError, PortError
 from agent.facts.node import Binary, Facts, FenceAbility, FileFact, UnitFact, Unknown
-from agent.node import images, installed, programs, registries, snapshotter_root
+from agent.node import images, installed, registries, snapshotter_root
 from agent.ports import Files, Ports
 from agent.programs import versions
 from agent.programs.versions import architecture
@@ -47,7 +47,7 @@ def observe(
     """
     nydus = installed.read_installed(config, ports)
     nydusd = nydus.binaries["nydusd"]
-    containerd = programs.find(ports, config.containerd.program, versions.containerd)
+    containerd = installed.find(ports, config.containerd.program, versions.containerd)
     files = _files(config, ports, containerd, extra_paths)
     snapshotter_unit = _known(lambda: ports.units.get(paths.SNAPSHOTTER_UNIT))
     running = _known(lambda: ports.containerd.server(deadline_s=_ASK_S))
@@ -67,7 +67,7 @@ def observe(
         dpkg_conffiles=_conffiles(ports, files),
         certificates=registries.certificates(config, ports) if probe_mirror else (),
         mirror_reads_ns=_reads_ns(config, ports) if probe_mirror else Unknown("not asked for"),
-        nydusd_reads_mirrors=programs.reads_mirrors(ports, nydusd),
+        nydusd_reads_mirrors=installed.reads_mirrors(ports, nydusd),
         listening=_listening(ports),
         images=_known(lambda: images.read_images(ports.containerd, paths.PROXY_PLUGIN))
         if look_at_images

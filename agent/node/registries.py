@@ -12,7 +12,7 @@ from agent.errors import FileError, HttpError, PortError
 from agent.facts.node import ANY_HOST, CertificateCheck, CredentialsFact, TlsCanary, Unknown
 from agent.ports import Files, HttpAnswer, Ports, TlsSight
 from agent.registry import docker_config, expiring
-from agent.registry.places import docker_places
+from agent.registry.names import docker_places
 
 CANARY_PATH = "/v2/nydus-agent/canary/blobs/sha256:" + "c" * 64
 """Matches the rule that Dragonfly's page on Nydus gives (`blobs/sha256.*`), and no blob that could exist."""

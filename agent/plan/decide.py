@@ -20,9 +20,9 @@ from agent.facts.node import (
     Unknown,
 )
 from agent.outside_json import json_value
-from agent.programs import pairs
-from agent.programs.pairs import MIRRORS_NOT_WRITTEN, spelled, version_of
+from agent.programs import versions
 from agent.programs.release import Project
+from agent.programs.versions import MIRRORS_NOT_WRITTEN, spelled, version_of
 from agent.steps import Refusal, refuse
 
 HTTP_FALLBACK_GONE = (2, 4, 2)
@@ -98,10 +98,10 @@ def _switch(config: Config, facts: Facts) -> tuple[Switch, str]:
 
 
 def _mirrors_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
-    pair = pairs.Pair(version_of(facts.nydusd), version_of(facts.snapshotter))
-    found = list(pairs.mirrors(pair))
+    pair = versions.Pair(version_of(facts.nydusd), version_of(facts.snapshotter))
+    found = list(versions.mirrors(pair))
     fix = 'set mirror.dialect = "proxy"'
-    if facts.nydusd_reads_mirrors is False and (pair.nydus is None or pair.nydus < pairs.MIRRORS_GONE):
+    if facts.nydusd_reads_mirrors is False and (pair.nydus is None or pair.nydus < versions.MIRRORS_GONE):
         found.insert(0, "this nydusd ignores mirrors silently (it does not know their settings)")
     refusals = [Refusal("NNA0321", f"dialect mirrors cannot work here: {reason}", fix) for reason in found]
     if not config.mirror.registry:

@@ -9,12 +9,12 @@ from agent.config.model import Config, RestartPolicy
 from agent.containerd.files import node_of
 from agent.containerd.render import Candidate, candidate
 from agent.containerd.trial import containerd_check
-from agent.facts import own
+from agent.facts import node
 from agent.facts.node import Effective, Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
 from agent.plan import decide, images, invariants, mounts, renewal, roots, upgrade
 from agent.plan.order import Changes, ordered
 from agent.plan.wanted import Wanted, wanted
-from agent.programs import pairs
+from agent.programs import versions
 from agent.steps import CheckContainerdConfig, Plan, Refusal, RemoveFile, UnitVerb, WriteFile, refuse
 
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
@@ -97,7 +97,7 @@ def _credentials_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
 
 def _unreadable(config: Config, facts: Facts) -> tuple[Refusal, ...]:
     """Files of which nobody knows what is in them cannot be changed safely."""
-    seen = ((path, facts.file(path)) for path in (config.containerd.config, *own.SNAPSHOTTER_FILES))
+    seen = ((path, facts.file(path)) for path in (config.containerd.config, *node.SNAPSHOTTER_FILES))
     return tuple(
         Refusal("NNA0303", f"{path} could not be read: {fact.reason}", f"ls -l {path}")
         for path, fact in seen
@@ -151,7 +151,7 @@ def write(facts: Facts, path: str, content: bytes, reason: str) -> WriteFile | N
         return None
     return WriteFile(
         path, content, fact.mode, reason, fact.sha256, fact.content, fact.mode, fact.uid, fact.gid,
-        owned=own.ours(facts, path),
+        owned=node.ours(facts, path),
     )  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def removal_of(
 def _may_write(facts: Facts, path: str) -> bool:
     """hosts.toml files of others, or that could not be read, are left alone."""
     fact = facts.file(path)
-    return fact is None or (isinstance(fact, FileFact) and own.marked(fact.content))
+    return fact is None or (isinstance(fact, FileFact) and node.marked(fact.content))
 
 
 def snapshotter_verb(facts: Facts, files: tuple[WriteFile, ...]) -> tuple[UnitVerb | None, str]:
@@ -253,7 +253,7 @@ def _warnings(config: Config, facts: Facts, target: Wanted) -> tuple[str, ...]:
                 "containerd has to restart, which is left to you (containerd.restart = never): nothing of "
                 f"this is done before `nydus-agent apply --now`: {due}"
             )
-    foreign = (path for path in target.snapshotter if not own.ours(facts, path))
+    foreign = (path for path in target.snapshotter if not node.ours(facts, path))
     found += [
         f"{path} belongs to somebody else; it is replaced, and removal puts it back" for path in foreign
     ]
@@ -266,7 +266,7 @@ def _warnings(config: Config, facts: Facts, target: Wanted) -> tuple[str, ...]:
     # What docker wrote for root is used as it is: nobody said that it must be there, or be right.
     found += [f"credentials of registries: {problem}" for problem in facts.credentials.problems]
     found += renewal.warnings(config, facts)
-    found += pairs.cautions(pairs.pair_on_node(config, facts))
+    found += versions.cautions(versions.pair_on_node(config, facts))
     if facts.nydus_image is None:
         found.append("nydus-image is not in PATH: images can run, but none can be made here")
     changed = set(target.containerd.files)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.facts.node import Facts, FileFact, UnitFact, Unknown
+from agent.plan.unit_files import settings
 from agent.steps import Plan, Refusal, ReloadUnits, RemoveFile, Step, UnitStep, UnitVerb, WriteFile
-from agent.unit_syntax import settings
 
 _CODE = "NNA0304"
 _MODES = ("control-group", "mixed", "process", "none")

@@ -24,7 +24,7 @@ from agent.containerd.render import candidate, view_of
 from agent.containerd.toml_edit import FAILURES, Value, remove, take_from_list
 from agent.containerd.trial import containerd_check
 from agent.containerd.wishes import possible_keys
-from agent.facts import own
+from agent.facts import node
 from agent.facts.node import Facts, FileFact, UnitFact, Unknown
 from agent.plan import invariants
 from agent.plan.diff import removal_of
@@ -111,7 +111,7 @@ def removal(config: Config, facts: Facts, records: Sequence[WriteFile], former: 
 
 
 def _read_by_containerd(config: Config, path: str) -> bool:
-    return path == config.containerd.config or not own.read_by_snapshotter(path)
+    return path == config.containerd.config or not node.read_by_snapshotter(path)
 
 
 def _is_root(config: Config, step: Step) -> bool:
@@ -241,7 +241,7 @@ def _narrowed(config: Config, facts: Facts, record: WriteFile) -> _Narrowed:
             None, f"{record.path} could not be read ({fact.reason}) and is left alone", stuck=True
         )
     marked = record.path.endswith("/hosts.toml") or dropin.is_drop_in(record.path)
-    if marked and not own.marked(fact.content):
+    if marked and not node.marked(fact.content):
         return _Narrowed(None, f"{record.path} was replaced since by somebody else and is left alone")
     if record.content_before is None:
         if record.path == config.containerd.config and _edited_since(config, facts, fact, record):
@@ -262,7 +262,7 @@ def _narrowed(config: Config, facts: Facts, record: WriteFile) -> _Narrowed:
 
 def _is_empty(content: bytes) -> bool:
     """Whether a root file that we had made says nothing any more."""
-    return own.marked(content) and set(tomllib.loads(content.decode())) <= {"version"}
+    return node.marked(content) and set(tomllib.loads(content.decode())) <= {"version"}
 
 
 def _edited_since(config: Config, facts: Facts, fact: FileFact, record: WriteFile) -> bool:

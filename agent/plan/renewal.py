@@ -11,7 +11,7 @@ import tomllib
 from agent import paths
 from agent.config.model import Config, Dialect
 from agent.facts.node import Binary, Facts, FileFact, Unknown, Version
-from agent.programs.pairs import RENEWS, TAKES_CREDENTIALS, spelled
+from agent.programs.versions import RENEWS, TAKES_CREDENTIALS, spelled
 from agent.registry.expiring import EVERY
 
 TRY = (

@@ -17,7 +17,7 @@ from agent.config.model import ContainerdConfig
 from agent.containerd.keys import KeyPath, at, dotted, leaves
 from agent.containerd.toml_edit import FAILURES, Value, add_to_list, insert
 from agent.documents.drift import APPLY_COMMAND, Finding, Kind, Remedy, ours
-from agent.facts import own
+from agent.facts import node
 from agent.facts.node import Facts, FileFact, UnitFact
 from agent.plan import invariants, mounts
 from agent.plan.order import ordered
@@ -104,7 +104,7 @@ def _compare_whole(record: Recorded, fact: FileFact | None) -> FileDrift | None:
         step = WriteFile(path, record.content, record.mode, _WHY, "", None, uid=record.uid, gid=record.gid)
         return FileDrift((ours(Kind.FILE_REMOVED, path, f"{path} was removed"),), step)
     if record.content is None:
-        if not own.marked(fact.content):
+        if not node.marked(fact.content):
             return None
         away = RemoveFile(
             path, "it was taken away by the last change", fact.sha256, fact.content, fact.mode, fact.uid,
@@ -117,7 +117,7 @@ def _compare_whole(record: Recorded, fact: FileFact | None) -> FileDrift | None:
         return FileDrift((Finding(Kind.FILE_TAKEN_OVER, path, what, Remedy.HAND, f"ls -l {path}"),))
     edited = fact.content != record.content
     # An empty file is nobody's work: an editor or a full disk has left it.
-    if edited and own.marked(record.content) and not own.marked(fact.content) and fact.content:
+    if edited and node.marked(record.content) and not node.marked(fact.content) and fact.content:
         what = f"{path} was replaced by somebody else's: its first line does not carry our mark any more"
         return FileDrift((Finding(Kind.FILE_TAKEN_OVER, path, what, Remedy.HAND, APPLY_COMMAND),))
     found = (ours(Kind.FILE_EDITED, path, f"{path} was edited after it was applied"),) if edited else ()

@@ -21,7 +21,7 @@ from agent.containerd.files import node_of
 from agent.containerd.keys import KeyPath, at, dotted, leaves
 from agent.containerd.toml_edit import FAILURES, remove
 from agent.containerd.trial import containerd_check
-from agent.facts import own
+from agent.facts import node
 from agent.facts.node import Facts, FileFact, UnitFact, Unknown
 from agent.plan import decide, diff, invariants, mounts, roots
 from agent.plan.order import Changes, ordered
@@ -112,7 +112,7 @@ def _back(config: Config, facts: Facts, one: Touched) -> _Back:
     now = fact.content if fact is not None else None
     if now == one.then:
         return _Back(None)
-    if now != one.latest and fact is not None and _known_by_mark(one.path) and not own.marked(fact.content):
+    if now != one.latest and fact is not None and _known_by_mark(one.path) and not node.marked(fact.content):
         return _Back(None, f"{one.path} was replaced since by somebody else and is left alone")
     written_into = now != one.latest or not one.unbroken
     if fact is not None and _is_shared(one.path) and not _known_by_mark(one.path) and written_into:
@@ -151,12 +151,12 @@ def _known_by_mark(path: str) -> bool:
 
 def _is_hosts(path: str) -> bool:
     """A hosts.toml that containerd reads at every pull."""
-    return path.endswith("/hosts.toml") and not own.read_by_snapshotter(path)
+    return path.endswith("/hosts.toml") and not node.read_by_snapshotter(path)
 
 
 def _is_shared(path: str) -> bool:
     """containerd's own configuration: others write into it too."""
-    return not (own.read_by_snapshotter(path) or path.endswith("/hosts.toml"))
+    return not (node.read_by_snapshotter(path) or path.endswith("/hosts.toml"))
 
 
 def _cannot(path: str, why: str) -> Refusal:
@@ -210,7 +210,7 @@ def changes_of(
 ) -> Changes:
     """These writes and removals of files, with what must read them anew."""
     writes = [step for step in steps if isinstance(step, WriteFile)]
-    files = tuple(step for step in writes if own.read_by_snapshotter(step.path))
+    files = tuple(step for step in writes if node.read_by_snapshotter(step.path))
     # A drop-in comes before the line that makes containerd read it, and goes after that line.
     root = containerd.config
     shared = sorted(

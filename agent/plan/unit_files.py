@@ -1,16 +1,17 @@
-"""What others' unit files and drop-ins say against what our units need. Pure text in, contradictions out.
+"""How a unit file is read (systemd.syntax(7)), and what others' unit files and drop-ins say against what our
+units need. Pure text in, contradictions out.
 
 Only settings that break something are told; everything else in a drop-in is the operator's to choose.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent import paths
 from agent.documents.drift import Finding, Kind, Remedy
-from agent.unit_syntax import settings, words
 
 WATCHED = (paths.SNAPSHOTTER_UNIT, *paths.RUNTIME_UNITS)
 DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system")
@@ -114,3 +115,38 @@ def _containerd(unit: str, section: str, key: str, value: str, config: str) -> I
             if name in ("--config", "-c", "-config") and path != config:
                 why = "containerd would not read the file that holds what was applied"
                 yield Contradiction(key, value, f"--config {config}", why)
+
+
+def settings(text: str) -> Iterator[tuple[str, str, str]]:
+    """(section, key, value) in order; lines that end in a backslash go on (systemd.syntax(7))."""
+    section = ""
+    for line in _joined(text):
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1]
+        elif "=" in line:
+            key, _, value = line.partition("=")
+            yield section, key.strip(), value.strip()
+
+
+def _joined(text: str) -> Iterator[str]:
+    held = ""
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith(("#", ";")):
+            continue
+        if line.endswith("\\"):
+            held += line[:-1] + " "
+            continue
+        if held or line:
+            yield held + line
+        held = ""
+    if held:
+        yield held.strip()
+
+
+def words(value: str) -> list[str]:
+    """A value that is a list, or a command; in quotation marks a word may have spaces."""
+    try:
+        return shlex.split(value)
+    except ValueError:
+        return value.split()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from agent.facts.node import Binary, Facts, Unknown
 from agent.plan.order import Changes
-from agent.programs.pairs import ASKS_FOR_COMMIT
+from agent.programs.versions import ASKS_FOR_COMMIT
 from agent.steps import Refusal, UnitVerb
 
 

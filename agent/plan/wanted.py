@@ -12,7 +12,7 @@ from agent import paths
 from agent.config.model import Config, RegistryHost, Scheme
 from agent.containerd.keys import quoted
 from agent.containerd.render import Candidate
-from agent.facts import own
+from agent.facts import node
 from agent.facts.node import Binary, Effective, Facts, FileFact
 from agent.plan import decide
 from agent.plan.render import hosts as render_hosts
@@ -78,7 +78,7 @@ def _hosts(
         return {}, ()
     default = f"{certs}/{render_hosts.DEFAULT}/hosts.toml"
     fact = facts.file(default)
-    present = isinstance(fact, FileFact) and own.marked(fact.content)
+    present = isinstance(fact, FileFact) and node.marked(fact.content)
     found = render_hosts.wanted(config, facts, default_present=present)
     files = {f"{certs}/{name}/hosts.toml": content for name, content in found.files.items()}
     return files, found.notes
@@ -88,7 +88,7 @@ def _present(facts: Facts, certs: str) -> tuple[str, ...]:
     """Files of ours that may have become superfluous."""
     found = []
     for fact in facts.files:
-        if isinstance(fact, FileFact) and own.marked(fact.content):
+        if isinstance(fact, FileFact) and node.marked(fact.content):
             below = fact.path.startswith((f"{certs}/", f"{paths.REGISTRIES_D}/"))
             if below or fact.path == paths.CA_BUNDLE:
                 found.append(fact.path)

@@ -13,7 +13,7 @@ from agent.ports.services import Containerd, Http, Nydusd, PeerStore, Snapshotte
 from agent.ports.switch import Drill, Fence
 
 if TYPE_CHECKING:
-    from agent.bench.picture import Chart
+    from agent.bench.figures import Chart
 
 
 class Ledger(Protocol):

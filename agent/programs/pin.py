@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from agent.errors import ProgramsError
 from agent.facts.node import Arch
-from agent.programs import archive, download, lock, pairs
+from agent.programs import archive, download, lock, versions
 from agent.programs.lock import ARCHIVE_CAP, LOCK_CAP, Lock, Release
 from agent.programs.release import Project, numbers
 
@@ -42,8 +42,8 @@ def pin(
 
 def _check_version(project: Project, version: str) -> None:
     number = numbers(version)
-    wrong = pairs.refused(
-        pairs.Pair(nydus=number) if project is Project.NYDUS else pairs.Pair(snapshotter=number)
+    wrong = versions.refused(
+        versions.Pair(nydus=number) if project is Project.NYDUS else versions.Pair(snapshotter=number)
     )
     if wrong:
         raise ProgramsError("NNA1101", f"{project} {version} does not work here", cause=wrong[0])

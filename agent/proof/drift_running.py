@@ -20,7 +20,7 @@ from agent.documents.drift import (
 )
 from agent.errors import ContainerdError, NydusdError
 from agent.facts.node import Binary, PluginFact, Version
-from agent.node import programs as node_programs
+from agent.node import installed as node_programs
 from agent.outside_json import json_value
 from agent.plan.repair import FileDrift, Recorded, keys_after, parsed
 from agent.ports import Ports

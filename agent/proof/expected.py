@@ -15,9 +15,9 @@ from agent.config.model import Config
 from agent.containerd.keys import KeyPath
 from agent.documents.drift import Expected, ExpectedProgram, ExpectedUnitFile
 from agent.errors import FileError, PortError
-from agent.facts import own
+from agent.facts import node
 from agent.node import installed
-from agent.node.programs import DIRECTORIES
+from agent.node.installed import DIRECTORIES
 from agent.plan.repair import Recorded, keys_after, parsed
 from agent.ports import Files, Ports
 from agent.records import generations, json_files, undo
@@ -40,7 +40,7 @@ def recorded(history: Sequence[Generation]) -> tuple[Recorded, ...]:
 def _recorded(back: undo.PutBack, last: Recorded | None) -> Recorded:
     whole = back.owned or back.path == paths.NYDUSD_TEMPLATE
     if back.after is not None:
-        whole = whole or own.marked(back.after)
+        whole = whole or node.marked(back.after)
     elif last is not None:
         whole = last.whole
     keys: Mapping[KeyPath, object] = {}

@@ -16,7 +16,7 @@ from agent.node.waits import Before
 from agent.plan import renewal
 from agent.ports import NydusdInfo, Ports
 from agent.programs import versions
-from agent.programs.pairs import TAKES_CREDENTIALS
+from agent.programs.versions import TAKES_CREDENTIALS
 from agent.proof import checks_mirror, checks_nydusd, checks_read, checks_runtime, drift, proofs
 from agent.proof.checks_nydusd import backend_of
 from agent.proof.checks_runtime import CALL_S, ProofView

@@ -21,8 +21,7 @@ from agent.ports import Credentials, HttpAnswer, Looked, Ports, RegistryTokens, 
 from agent.programs import versions
 from agent.proof.checks_read import mounts
 from agent.registry.challenge import pull_scope
-from agent.registry.names import asked_by_snapshotter, host_of, image_parts, keys_of
-from agent.registry.places import ROOTS_DOCKER
+from agent.registry.names import ROOTS_DOCKER, asked_by_snapshotter, host_of, image_parts, keys_of
 
 _FROM_SYSTEMD = "/run/credentials/"
 _NAMESPACE = "k8s.io"

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 
 from agent._pb import dfdaemon_pb2, dfdaemon_pb2_grpc
-from agent.bench.picture import Bar, Chart, Series
+from agent.bench.figures import Bar, Chart, Series
 from agent.errors import FileError, HttpError, ProcessError
 from agent.ports import PeerTask
 from agent.system import walk

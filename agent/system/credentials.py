@@ -23,8 +23,7 @@ from agent.ports import Credential, Files, Finished, HttpAnswer, Looked, Process
 from agent.registry import docker_config
 from agent.registry.challenge import Challenge, chosen, scopes_of
 from agent.registry.docker_config import DockerConfig
-from agent.registry.names import host_of, keys_of
-from agent.registry.places import CredentialPlaces
+from agent.registry.names import CredentialPlaces, host_of, keys_of
 from agent.system.http import ask, shown
 
 _NOT_FOUND = "credentials not found in native keychain"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import CredentialError
-from agent.registry.places import CredentialPlaces
+from agent.registry.names import CredentialPlaces
 from agent.system.credentials import DockerCredentials
 from agent.system.files import RootFiles
 from agent.system.process import ChildProcesses

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from agent.bench.picture import Chart
+from agent.bench.figures import Chart
 from agent.errors import FileError, HttpError
 from agent.ports import PeerTask, ProgramEnd, Timed
 

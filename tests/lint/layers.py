@@ -13,7 +13,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "agent.outside_json",
         "agent.paths",
         "agent.steps",
-        "agent.unit_syntax",
     ),
     ("agent.bench", "agent.catalogue", "agent.config"),
     ("agent.console", "agent.facts"),

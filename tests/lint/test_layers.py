@@ -50,7 +50,7 @@ _PURE = (
     "agent.health",
     "agent.plan",
     "agent.programs.lock",
-    "agent.programs.pairs",
+    "agent.programs.versions",
     "agent.programs.release",
     "agent.programs.versions",
     "agent.registry",
@@ -66,7 +66,6 @@ _PURE_MAY_USE = (
     "agent.errors",
     "agent.outside_json",
     "agent.paths",
-    "agent.unit_syntax",
 )
 """Of our own. config reads files and console writes: what is pure takes the values and the words of them."""
 _PURE_MAY_IMPORT = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.images.manifest import TAR_GZIP, digest_of
-from agent.registry.reference import OCI_INDEX
+from agent.registry.names import OCI_INDEX
 from tests.node import images, layout
 from tests.node.boot import Node
 

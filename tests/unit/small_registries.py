@@ -9,7 +9,7 @@ import base64
 from agent.errors import HttpError, PortError
 from agent.ports import HttpAnswer, Secret
 from agent.proof.registry_access import RegistryPorts
-from agent.registry.places import ROOTS_DOCKER, CredentialPlaces
+from agent.registry.names import ROOTS_DOCKER, CredentialPlaces
 from agent.system.credentials import ChallengeAnswers, DockerCredentials
 from tests.fakes.files import FakeFiles
 from tests.fakes.processes import FakeProcesses

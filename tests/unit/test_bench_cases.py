@@ -19,8 +19,7 @@ from agent.bench.cases import (
     from_origin,
     is_cached,
 )
-from agent.bench.figures import ImagePair, Measured, spread
-from agent.bench.picture import Bar, chart
+from agent.bench.figures import Bar, ImagePair, Measured, chart, spread
 
 MB = 1_000_000
 

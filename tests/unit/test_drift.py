@@ -9,13 +9,10 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.codec import try_from_json
 from agent.documents.drift import (
-    Expected,
     Finding,
     Kind,
     Remedy,
-    findings_of,
 )
 from agent.facts.node import FileFact
 from agent.plan.repair import IMPORTS, VERSION, FileDrift, Recorded, compare, keys_after
@@ -220,10 +217,3 @@ def test_a_cluster_that_brings_its_own_containerd_has_a_config_option_of_its_own
 )
 def test_whose_unit_a_file_is_about(path: str, unit: str) -> None:
     assert unit_of(path) == unit
-
-
-@pytest.mark.parametrize("document", [None, {}, {"generation": "x"}, {"generation": 1, "files": [3]}])
-def test_a_document_that_makes_no_sense_says_nothing(document: dict[str, object] | None) -> None:
-    assert try_from_json(Expected, document) is None
-    assert findings_of(document) == ()
-    assert findings_of([1, {"kind": "of tomorrow"}]) == ()

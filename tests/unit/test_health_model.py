@@ -246,12 +246,8 @@ def test_whatever_happened_a_mirror_that_is_well_is_used_again_and_in_the_time_t
 ) -> None:
     state, now = after(history)
     now += POLICY.renew_s  # a fence that could not be raised is tried again
-    for event in (
-        Pinned(None),
-        ModeChanged(Mode.FENCE, ""),
-        OwnerSeen(Owner.OK, ""),
-        OriginSeen(True, ""),
-    ):
+    event: Event
+    for event in (Pinned(None), ModeChanged(Mode.FENCE, ""), OwnerSeen(Owner.OK, ""), OriginSeen(True, "")):
         state, _ = step(state, event, now, POLICY)
     now += POLICY.renew_s  # a fence that could not be raised is tried again before anything is told
     state, _ = step(state, Tick(), now, POLICY)

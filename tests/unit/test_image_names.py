@@ -6,7 +6,7 @@ import pytest
 
 from agent.errors import ConvertError
 from agent.images.names import Platform, parse_platforms, parse_source, parse_target, platform_of
-from agent.registry.reference import parse
+from agent.registry.names import parse
 
 DIGEST = "sha256:" + "a" * 64
 

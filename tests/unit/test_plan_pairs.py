@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.config.model import DaemonMode
-from agent.programs.pairs import Pair, cautions, mirrors, refused
+from agent.programs.versions import Pair, cautions, mirrors, refused
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from agent.config.model import (
     Switch,
 )
 from agent.errors import PlanError
-from agent.facts import own
+from agent.facts.node import marked
 from agent.plan import invariants
 from agent.plan.diff import plan
 from agent.plan.removal import removal
@@ -145,9 +145,9 @@ def test_after_removal_nothing_of_ours_is_left_and_all_of_others_is(
         carry_out(made, found)
     carry_out(made, removal(second, look(made, second), tuple(records.values()), Former()))
     after = made.files.files
-    ours = {path for path, file in after.items() if own.marked(file.content) and path not in before}
+    ours = {path for path, file in after.items() if marked(file.content) and path not in before}
     assert ours == set()
-    assert set(before) - set(after) <= {path for path, file in before.items() if own.marked(file.content)}
+    assert set(before) - set(after) <= {path for path, file in before.items() if marked(file.content)}
     assert (CONTAINERD_CONFIG in after) == (CONTAINERD_CONFIG in before)
     if CONTAINERD_CONFIG in before:
         assert meaning(after[CONTAINERD_CONFIG].content) == meaning(before[CONTAINERD_CONFIG].content)

@@ -20,7 +20,7 @@ from agent.errors import Exit
 from agent.ports import ImageRecord
 from agent.proof import registry_access
 from agent.proof.registry_access import Access
-from agent.registry.places import ROOTS_DOCKER
+from agent.registry.names import ROOTS_DOCKER
 from tests.unit.proved_node import ProvedNode, proved
 from tests.unit.small_registries import AUTH, SECRET, USER, SmallRegistries
 from tests.unit.test_schema import complaints

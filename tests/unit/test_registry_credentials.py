@@ -17,8 +17,7 @@ import pytest
 from agent.errors import CredentialError, ProcessError
 from agent.ports import Finished
 from agent.registry.credential import Credential, Secret
-from agent.registry.names import HUB_KEY, api_host_of, host_of
-from agent.registry.places import CredentialPlaces, docker_places
+from agent.registry.names import HUB_KEY, CredentialPlaces, api_host_of, docker_places, host_of
 from agent.system.credentials import DockerCredentials
 from tests.fakes.files import FakeFiles
 from tests.fakes.processes import FakeProcesses

@@ -8,7 +8,6 @@ import pytest
 
 from agent import paths
 from agent.codec import DocumentError, from_json, to_json
-from agent.documents.applied import EffectiveDocument
 from agent.documents.drift import DriftReport, Expected
 from agent.errors import ApplyError
 from agent.records import generations
@@ -58,10 +57,6 @@ WRITTEN: dict[type, dict[str, Any]] = {
         "at": 1700000000.5, "generation": 3, "unseen": ["x could not be looked at"], "gave_up": [],
         "findings": [{"kind": "file-edited", "subject": "/etc/a", "what": "/etc/a was edited",
                       "remedy": "repair", "try": "sudo nydus-agent repair", "evidence": ["-a", "+b"]}],
-    },
-    EffectiveDocument: {
-        "generation": 3, "at": 1700000000.5, **EFFECTIVE, "mirror_url": "http://127.0.0.1:4001",
-        "ping_url": "http://127.0.0.1:4003/healthy", "rolled_back_to": None, "origins": ["docker.io"],
     },
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ from functools import cache, partial
 import structlog
 
 from agent import wire
-from agent.bench import figures, picture
+from agent.bench import figures
 from agent.bench.cases import SOURCES
 from agent.bench.figures import ImagePair, Measured
 from agent.catalogue.messages import Message
@@ -32,7 +32,7 @@ from agent.node.images import NAMESPACE
 from agent.ports import BenchPorts
 from agent.proof.registry_access import RegistryPorts
 from agent.records import generations
-from agent.registry.reference import parse
+from agent.registry.names import parse
 
 HELP = "measure how fast images start here: plain, lazily, through Dragonfly, from caches"
 NEEDS_ROOT = True
@@ -307,7 +307,7 @@ def _answer(
         less = ", incomplete" if any(one.cut for one in measured) else ""
         title = f"{what}, median of {args.repetitions} and range{less}"
         try:
-            ports.drawing.draw(picture.chart(measured, title), args.chart)
+            ports.drawing.draw(figures.chart(measured, title), args.chart)
             console.line(f"the chart is in {args.chart}")
         except AgentError as failure:
             errors.append(failure)
