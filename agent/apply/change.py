@@ -19,6 +19,7 @@ from agent.apply.execute import Executor, Progress, Stop
 from agent.apply.gate import Urgency
 from agent.config import accepted
 from agent.config.model import Config
+from agent.documents.applied import CheckResult
 from agent.errors import AgentError, ApplyError, ContainerdError, of_a_bug
 from agent.facts.node import Effective, Facts
 from agent.node import installed, waits
@@ -26,7 +27,7 @@ from agent.plan import diff, roots
 from agent.ports import Ports
 from agent.programs import versions
 from agent.proof import drift, inspection, proofs, prove
-from agent.proof.proofs import CheckResult, Proof
+from agent.proof.proofs import Proof
 from agent.records import generations, journal, undo
 from agent.steps import Plan, RemoveFile, WriteFile
 
@@ -41,7 +42,7 @@ class Intention:
     verb: str  # "apply", "rollback", "repair" or "remove"
     plan: Plan
     effective: Effective | None
-    versions: tuple[tuple[str, str], ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
     mirror: tuple[str, str] = ("", "")
     """The mirror's url and ping_url."""
     root: str = ""
@@ -289,6 +290,6 @@ def _generation(
     )
     return generations.Generation(
         begin.generation, begin.id, ports.clock.now(), intention.verb, steps, intention.effective,
-        dict(intention.versions),
+        intention.versions,
         intention.mirror, intention.to, intention.config,
     )  # fmt: skip

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict
 
-from agent import API_VERSION, paths
-from agent.codec import try_from_json
+from agent import paths
+from agent.codec import to_document
 from agent.durations import in_words
 from agent.errors import ApplyError, FileError, SystemdError
 from agent.ports import Alarm, Files, Ports
@@ -46,7 +45,7 @@ def arm(ports: Ports, begin: journal.Begin, seconds: int, argv: Sequence[str]) -
         Alarm(TIMER, about, (*argv, f"--unconfirmed={begin.id}"), seconds, _RUN_S, _TRIES, _RETRY_S)
     )
     try:
-        _write(ports.files, paths.UNCONFIRMED, {"kind": "Unconfirmed", **asdict(pending)})
+        _write(ports.files, paths.UNCONFIRMED, pending)
     except FileError:
         _silence(ports)
         raise
@@ -54,7 +53,7 @@ def arm(ports: Ports, begin: journal.Begin, seconds: int, argv: Sequence[str]) -
 
 def pending(files: Files) -> Pending | None:
     """The change that waits; it may have been undone meanwhile (`waiting`). Raises FileError."""
-    return try_from_json(Pending, json_files.parsed(files.read(paths.UNCONFIRMED)))
+    return json_files.load(Pending, files, paths.UNCONFIRMED)
 
 
 def is_open(ports: Ports, change: Pending) -> bool:
@@ -149,7 +148,7 @@ def note_taken(ports: Ports, change: Pending, newest: int, why: str) -> TakenBac
     It counts once `newest` is the newest generation. Raises FileError.
     """
     done = TakenBack(change.id, change.generation, ports.clock.now(), newest, why)
-    _write(ports.files, paths.TAKEN_BACK, {"kind": "TakenBack", **asdict(done)})
+    _write(ports.files, paths.TAKEN_BACK, done)
     return done
 
 
@@ -160,7 +159,7 @@ def forget_taken(files: Files) -> None:
 
 def taken(files: Files) -> TakenBack | None:
     """The last change that was taken back. Raises FileError."""
-    return try_from_json(TakenBack, json_files.parsed(files.read(paths.TAKEN_BACK)))
+    return json_files.load(TakenBack, files, paths.TAKEN_BACK)
 
 
 def hold(files: Files) -> str:
@@ -177,7 +176,5 @@ def _newest_number(files: Files) -> int:
     return max(generations.numbers(files), default=0)
 
 
-def _write(files: Files, path: str, document: dict[str, object]) -> None:
-    json_files.replace(
-        files, path, {"apiVersion": API_VERSION, **document}, found=files.read(path), mode=0o644
-    )
+def _write(files: Files, path: str, record: Pending | TakenBack) -> None:
+    json_files.replace(files, path, to_document(record), found=files.read(path), mode=0o644)

@@ -12,13 +12,14 @@ from __future__ import annotations
 import enum
 from dataclasses import replace
 
-from agent import API_VERSION, paths
+from agent import paths
+from agent.codec import to_document, try_from_json
 from agent.config.model import Config, RestartPolicy
 from agent.durations import in_words
 from agent.errors import ApplyError
 from agent.facts.node import FileFact
 from agent.plan import budget
-from agent.plan.budget import Allowed, Judgement, NotBefore, Restart, RestartBudget
+from agent.plan.budget import Allowed, Judgement, NotBefore, Restart, RestartAccount, RestartBudget
 from agent.ports import Files, Ports
 from agent.records import json_files
 from agent.steps import Plan, UnitStep, UnitVerb
@@ -66,13 +67,7 @@ def note_restart(ports: Ports, unit: str) -> None:
     now = ports.clock.moment()
     fact = ports.files.read(paths.RESTARTS)
     known = budget.kept(_understood(fact), now)
-    rows = (*known, Restart(unit, now.now, now.boot, now.boottime))
-    document = {
-        "apiVersion": API_VERSION, "kind": "Restarts",
-        "restarts": [
-            {"unit": one.unit, "at": one.at, "boot": one.boot, "boottime": one.boottime} for one in rows
-        ],
-    }  # fmt: skip
+    document = to_document(RestartAccount((*known, Restart(unit, now.now, now.boot, now.boottime))))
     json_files.replace(ports.files, paths.RESTARTS, document, found=fact, mode=0o600)
 
 
@@ -82,13 +77,9 @@ def history(files: Files) -> tuple[Restart, ...]:
 
 
 def _understood(fact: FileFact | None) -> tuple[Restart, ...]:
-    try:
-        rows = json_files.parsed(fact)["restarts"]
-        return tuple(
-            Restart(row["unit"], float(row["at"]), row["boot"], float(row["boottime"])) for row in rows
-        )
-    except (ValueError, KeyError, TypeError):
-        return ()  # an account that nobody can read must not keep a node from being mended
+    account = try_from_json(RestartAccount, json_files.parsed(fact))
+    # An account that nobody can read must not keep a node from being mended.
+    return account.restarts if account is not None else ()
 
 
 def judge(ports: Ports, unit: str, policy: RestartBudget) -> Judgement:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import paths
-from agent.codec import to_json, try_from_json
+from agent.codec import to_json
 from agent.errors import AgentError, ContainerdError, FileError
 from agent.node.images import NAMESPACE
 from agent.ports import Containerd, Files
@@ -61,7 +61,7 @@ def lives(leftovers: Leftovers, proc: str) -> bool:
 
 def read(files: Files) -> Leftovers:
     """What is recorded. Raises FileError."""
-    return try_from_json(Leftovers, json_files.parsed(files.read(paths.BENCH))) or Leftovers()
+    return json_files.load(Leftovers, files, paths.BENCH) or Leftovers()
 
 
 def write(files: Files, leftovers: Leftovers) -> None:

@@ -16,6 +16,7 @@ from agent.apply.change import Intention, Surroundings
 from agent.apply.gate import Urgency
 from agent.config.accepted import restored
 from agent.config.model import Config
+from agent.documents.applied import CheckResult
 from agent.documents.drift import Finding
 from agent.errors import ProcessError
 from agent.facts import node
@@ -28,7 +29,7 @@ from agent.plan.show import hide
 from agent.ports import Ports
 from agent.proof import drift, drift_running
 from agent.proof.drift import DriftFound
-from agent.proof.proofs import CheckResult, Proof
+from agent.proof.proofs import Proof
 from agent.steps import Plan, WriteFile
 
 _RUN_S = 10.0
@@ -119,7 +120,7 @@ def run(
     _keep(ports, ready.plan)
     applied = restored(config, last.config)
     intention = Intention(
-        "repair", ready.plan, last.effective, tuple(last.versions.items()), last.mirror,
+        "repair", ready.plan, last.effective, last.versions, last.mirror,
         applied.snapshotter.root, last.to, last.config, repairs=True,
     )  # fmt: skip
     done = change.change(applied, ports, ready.facts, intention, change.Run(around, each, recovered))

@@ -24,6 +24,7 @@ from agent.apply.change import Demand, Intention, Outcome, Run, Surroundings, an
 from agent.apply.gate import Urgency
 from agent.config.accepted import record, restored
 from agent.config.model import Config, ContainerdMode
+from agent.documents.applied import CheckResult
 from agent.errors import LockedError, PlanError
 from agent.facts.node import Facts
 from agent.node.observe import observe
@@ -32,7 +33,6 @@ from agent.plan.rollback import Touched
 from agent.ports import Files, Ports
 from agent.programs import versions
 from agent.proof import inspection, proofs
-from agent.proof.proofs import CheckResult
 from agent.records import generations, undo
 from agent.records.generations import Generation
 from agent.records.unconfirmed import Pending, TakenBack
@@ -172,7 +172,7 @@ def _touched(path: str, found: Sequence[tuple[int, undo.PutBack]], target: int) 
 
 def _versions(target: Generation, facts: Facts) -> tuple[str, ...]:
     """Programs that are other than then: the files of then are for those."""
-    now = dict(versions.known_versions(facts))
+    now = versions.known_versions(facts)
     return tuple(
         f"{name} was {version} then and is {now[name]} now"
         for name, version in target.versions.items()

@@ -66,9 +66,7 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     for caution in cautions:
         context.console.warn(caution)
     proof_lines.show(context.console, proof)
-    access = registry_access.ask_registries(
-        config, ports, registries, dict(proof.versions).get("snapshotter", "")
-    )
+    access = registry_access.ask_registries(config, ports, registries, proof.versions.get("snapshotter", ""))
     proof_lines.show_access(context.console, access)
     for caution in registry_access.overheard(ports, access):
         context.console.warn(caution)

@@ -113,7 +113,7 @@ def _body(one: Generation, *, in_force: bool, waits: Pending | None) -> dict[str
         "mirror": {"url": one.mirror[0], "ping_url": one.mirror[1]},
         "files": [{"path": back.path, "change": _change(back)} for back in _backs(one)],
         "units": _units(one),
-        "versions": dict(one.versions),
+        "versions": one.versions,
         "agent": one.agent,
     }
 

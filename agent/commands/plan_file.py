@@ -51,7 +51,7 @@ def document(made: MadePlan, body: Mapping[str, object]) -> dict[str, Any]:
     """The whole document; `body` is what `plan` prints."""
     config = roots.kept(made.config, made.facts)
     wanted = accepted.record(installed.pinned(config, made.facts.programs))
-    basis = decided(made.plan, made.effective, made.facts, wanted, dict(versions.known_versions(made.facts)))
+    basis = decided(made.plan, made.effective, made.facts, wanted, versions.known_versions(made.facts))
     made_by = {"agent": __version__, "node": _node(), "to": made.to}
     whole: dict[str, Any] = json_value(
         json.dumps({"apiVersion": API_VERSION, "kind": "Plan", **body, "made_by": made_by, "decided": basis})

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from agent.codec import DocumentError, Text, from_json
-from agent.documents.applied import CheckState, ProofDocument
+from agent.codec import DocumentError, from_json
+from agent.documents.applied import CheckState, EffectiveDocument, ProofDocument
 from agent.documents.status import PinStatus
 from agent.durations import in_words
 from agent.facts.daemon import Moment
@@ -91,15 +91,8 @@ class Applied:
     origins: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    """What of EffectiveDocument matters here: nothing else in it may keep the daemon from its mode."""
-
-    switch: Text = ""
-    reasons: tuple[Text, ...] = ()
-    mirror_url: Text = ""
-    ping_url: Text = ""
-    origins: tuple[Text, ...] = ()
+_WATCHED = ("switch", "reasons", "mirror_url", "ping_url", "origins")
+"""The fields of effective.json that matter here: nothing else in it may keep the daemon from its mode."""
 
 
 def applied(effective: Loose | None) -> Applied:
@@ -107,7 +100,7 @@ def applied(effective: Loose | None) -> Applied:
     if effective is None:
         return Applied(Mode.UNKNOWN, "nothing was applied on this node yet (nydus-agent apply)")
     try:
-        found = from_json(_Watched, effective)
+        found = from_json(EffectiveDocument, {key: effective[key] for key in _WATCHED if key in effective})
     except DocumentError as error:
         return Applied(Mode.UNKNOWN, f"effective.json: {error}")
     # The first reason is that of the switch; the others are told by `status`, which reads the same document.

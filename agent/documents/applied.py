@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from agent.codec import Count, Text, Time
+from agent.errors import AgentError
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class CheckState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class CheckDocument:
+class CheckResult:
     """One check of the proof."""
 
     number: Count
@@ -60,6 +61,14 @@ class CheckDocument:
     cause: Text = ""
     evidence: tuple[Text, ...] = ()
     try_: Text = ""
+
+    def error(self) -> AgentError:
+        """As an error, for headlines and for the undo of a change whose proof failed."""
+        return AgentError(
+            self.code, f"check {self.number} ({self.name}): {self.detail}", cause=self.cause,
+            seen=self.evidence,
+            try_=self.try_,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,7 @@ class ProofDocument:
     ok: bool = False
     headline: Text = ""
     """The first check that failed, in a sentence."""
-    checks: tuple[CheckDocument, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
     """Lowest first."""
     drift: tuple[Text, ...] = ()
     """What others have changed that is ours, in words."""
@@ -88,6 +97,6 @@ class ProofDocument:
     """Of the boot in which it was made (random(4)); empty in an answer of `doctor`."""
 
     @property
-    def failed(self) -> tuple[CheckDocument, ...]:
+    def failed(self) -> tuple[CheckResult, ...]:
         """Checks that failed, lowest first."""
         return tuple(check for check in self.checks if check.state is CheckState.FAILED)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from agent.durations import in_words
 from agent.facts.node import Moment, UnitFact
@@ -48,6 +48,14 @@ class Restart:
             return max(0.0, now.boottime - self.boottime)
         up_s = now.boottime if now.up_s is None else now.up_s
         return max(up_s, now.now - self.at)
+
+
+@dataclass(frozen=True, slots=True)
+class RestartAccount:
+    """The restarts that we made, as root keeps them."""
+
+    KIND: ClassVar = "Restarts"
+    restarts: tuple[Restart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

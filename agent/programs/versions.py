@@ -105,13 +105,13 @@ def package(text: str) -> tuple[Version | Unknown, str]:
     return parsed(upstream), upstream
 
 
-def known_versions(facts: Facts) -> tuple[tuple[str, str], ...]:
-    """(program, version) of all that was found on the node."""
+def known_versions(facts: Facts) -> dict[str, str]:
+    """Program -> version, of all that was found on the node."""
     named = (
         ("nydusd", facts.nydusd), ("nydus-image", facts.nydus_image), ("snapshotter", facts.snapshotter),
         ("containerd", facts.containerd),
     )  # fmt: skip
-    return tuple((name, shown_version(fact)) for name, fact in named if isinstance(fact, Binary))
+    return {name: shown_version(fact) for name, fact in named if isinstance(fact, Binary)}
 
 
 def shown_version(fact: Binary) -> str:

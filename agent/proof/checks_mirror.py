@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from agent import paths
 from agent.codec import DocumentError, load_document
 from agent.config.model import Switch
+from agent.documents.applied import CheckResult
 from agent.documents.status import DaemonStatus
 from agent.errors import FileError, HttpError, PortError
 from agent.facts.node import Effective, Unknown
@@ -17,7 +18,7 @@ from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner, is_loopback, judge
 from agent.ports import HttpAnswer, Ports
 from agent.proof.checks_runtime import CALL_S, ProofView
-from agent.proof.proofs import CheckResult, failed, failed_by, not_proved, ok
+from agent.proof.proofs import failed, failed_by, not_proved, ok
 
 _NAME = "mirror"
 _NUMBER = 9
@@ -43,9 +44,8 @@ def daemon_status(ports: Ports) -> DaemonStatus | None:
     return status if status is not None and abs(ports.clock.now() - status.at) <= _FRESH_S else None
 
 
-def at_origin(ports: Ports) -> str:
+def at_origin(daemon: DaemonStatus | None) -> str:
     """Why no read can be proved to come from the mirror: reads go to the origin now; "" where they do not."""
-    daemon = daemon_status(ports)
     if daemon is None or daemon.route is not Route.ORIGIN:
         return ""
     return f"reads go to the origin now: {daemon.route_reason or daemon.health_reason or 'fenced'}"
@@ -58,10 +58,11 @@ def mirror(view: ProofView, effective: Effective) -> CheckResult:
         wrong = look(view, seen)
         if wrong is not None:
             return wrong
-    wrong = _fence(view, effective, seen)
+    daemon = daemon_status(view.ports)
+    wrong = _fence(view, effective, daemon, seen)
     if wrong is not None:
         return wrong
-    why = at_origin(view.ports)
+    why = at_origin(daemon)
     if why:
         return not_proved(_NUMBER, _NAME, why, *seen, try_="nydus-agent status --why")
     wrong = _canary(view, seen)
@@ -123,7 +124,9 @@ def _ping(view: ProofView, seen: list[str]) -> CheckResult | None:
     return None
 
 
-def _fence(view: ProofView, effective: Effective, seen: list[str]) -> CheckResult | None:
+def _fence(
+    view: ProofView, effective: Effective, daemon: DaemonStatus | None, seen: list[str]
+) -> CheckResult | None:
     if effective.switch is Switch.NATIVE:
         why = next((one for one in effective.reasons if one.startswith("switch native")), "switch native")
         seen.append(why)
@@ -136,7 +139,6 @@ def _fence(view: ProofView, effective: Effective, seen: list[str]) -> CheckResul
             _NUMBER, _NAME, "NNA0803", "the mode is fence, and the fence does not work", cause=ability.reason,
             evidence=tuple(seen), try_="nft list ruleset",
         )  # fmt: skip
-    daemon = daemon_status(view.ports)
     if daemon is not None and daemon.mode is Mode.NATIVE:
         return failed(
             _NUMBER, _NAME, "NNA0803", "the node is set up for the fence, and the agent does not use it",

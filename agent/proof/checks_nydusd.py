@@ -15,13 +15,14 @@ from typing import Any
 from agent import paths
 from agent.config.model import Config, Dialect
 from agent.console import counted
+from agent.documents.applied import CheckResult
 from agent.errors import FileError, HttpError, NydusdError
 from agent.facts.node import Effective
 from agent.outside_json import json_value, mapping
 from agent.ports import NydusdInfo, Ports
 from agent.proof import checks_read
 from agent.proof.checks_runtime import CALL_S, ProofView
-from agent.proof.proofs import CheckResult, failed, failed_by, not_proved, ok, unknown
+from agent.proof.proofs import failed, failed_by, not_proved, ok, unknown
 
 # dragonflyoss/nydus, rafs/src/metadata/layout/v6.rs: the superblock of EROFS at 1024, its magic first; the
 # extended one behind its 128 bytes, flags first. rafs/src/metadata/mod.rs: RafsSuperFlags.

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
+from agent.documents.applied import CheckResult
 from agent.errors import FileError, HttpError, NydusdError
 from agent.facts.node import Binary, Effective
 from agent.outside_json import json_value, mapping
 from agent.ports import Ports, Trial
-from agent.proof.checks_mirror import address_of, at_origin
+from agent.proof.checks_mirror import address_of, at_origin, daemon_status
 from agent.proof.checks_runtime import CALL_S, ProofView
-from agent.proof.proofs import CheckResult, failed, failed_by, not_proved, ok
+from agent.proof.proofs import failed, failed_by, not_proved, ok
 
 _NAME = "real read"
 _NUMBER = 10
@@ -64,7 +65,7 @@ class Mount:
 
 def real_read(view: ProofView, effective: Effective) -> CheckResult:
     """Prove by bytes, or say why it cannot be proved now."""
-    why = at_origin(view.ports)
+    why = at_origin(daemon_status(view.ports))
     if why:
         return not_proved(_NUMBER, _NAME, why)
     if not isinstance(view.facts.nydusd, Binary):
@@ -96,7 +97,7 @@ def _read(view: ProofView, nydusd: str, mount: Mount) -> CheckResult:
         return failed_by(_NUMBER, _NAME, "NNA0731", error, "nydus-agent doctor")
     after = traffic(view)
     grown = after - before if isinstance(before, int) and isinstance(after, int) else None
-    if trial.error and at_origin(view.ports):
+    if trial.error and at_origin(daemon_status(view.ports)):
         return not_proved(
             _NUMBER, _NAME, "the route changed to the origin during the read", *_figures(trial, grown)
         )

@@ -12,7 +12,7 @@ from agent.config.model import Config, ContainerdMode, RestartPolicy
 from agent.containerd.files import node_of
 from agent.containerd.render import view_of
 from agent.containerd.trial import reads_exports
-from agent.documents.applied import CheckState
+from agent.documents.applied import CheckResult, CheckState
 from agent.errors import (
     ContainerdError,
     ContainerdNotFoundError,
@@ -28,7 +28,7 @@ from agent.plan import decide
 from agent.ports import Ports
 from agent.programs import versions
 from agent.programs.release import Project
-from agent.proof.proofs import CheckResult, failed, failed_by, not_proved, ok, unknown
+from agent.proof.proofs import failed, failed_by, not_proved, ok, unknown
 
 CALL_S = 5.0
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
@@ -78,9 +78,8 @@ def binaries(view: ProofView) -> CheckResult:
     except NydusdError as error:
         package = Project.NYDUS.package(_packaged(view))
         return failed_by(number, name, "NNA0731", error, f"sudo apt purge {package}")
-    return ok(
-        number, name, ", ".join(f"{name} {version}" for name, version in versions.known_versions(view.facts))
-    )
+    found = versions.known_versions(view.facts)
+    return ok(number, name, ", ".join(f"{program} {version}" for program, version in found.items()))
 
 
 def _start_once(view: ProofView) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from agent import paths
-from agent.codec import to_document, try_from_json
+from agent.codec import to_document
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.documents.drift import (
@@ -220,7 +220,7 @@ def read_repairs(files: Files) -> tuple[Repaired, ...]:
     """The account of repairs, in a file of root's, so that no crash and no boot begins anew; empty where
     there is none or it makes no sense. Raises FileError.
     """
-    account = try_from_json(RepairAccount, json_files.parsed(files.read(paths.REPAIRS)))
+    account = json_files.load(RepairAccount, files, paths.REPAIRS)
     return account.repairs if account is not None else ()
 
 

@@ -52,7 +52,7 @@ def _recorded(back: undo.PutBack, last: Recorded | None) -> Recorded:
 
 def read(files: Files) -> Expected | None:
     """What is published. Raises FileError."""
-    return try_from_json(Expected, json_files.parsed(files.read(paths.EXPECTED)))
+    return json_files.load(Expected, files, paths.EXPECTED)
 
 
 def publish(ports: Ports, accepted: Generation) -> None:
@@ -111,7 +111,7 @@ def _programs(
     ports: Ports, config: Config, accepted: Generation, known: Expected | None
 ) -> tuple[ExpectedProgram, ...]:
     """The programs that were found when the node was changed: the versions are in the generation."""
-    versions = dict(accepted.versions)
+    versions = accepted.versions
     before = {one.path: one for one in known.programs} if known is not None else {}
     names = {**_PROGRAMS, "containerd": config.containerd.program}
     packaged = installed.paths_of(config, ports.files)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from agent.config.accepted import restored
 from agent.config.model import Config
+from agent.documents.applied import CheckResult
 from agent.errors import ApplyError, FileError, PlanError
 from agent.facts.node import Effective, Facts, Unknown
 from agent.health.evidence import Route
@@ -21,7 +22,7 @@ from agent.programs import versions
 from agent.proof import checks_nydusd, drift, expected, proofs, prove
 from agent.proof.checks_mirror import daemon_status
 from agent.proof.drift import DriftFound
-from agent.proof.proofs import CheckResult, Proof
+from agent.proof.proofs import Proof
 from agent.records import generations
 from agent.steps import RemoveFile, WriteFile
 
@@ -99,7 +100,7 @@ def prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effec
     found = prove.run_checks(config, ports, facts, effective)
     proofs.publish(ports.files, found)
     if replaced and last is not None and prove.must_undo(found) is None:
-        expected.publish(ports, replace(last, versions=dict(versions.known_versions(facts))))
+        expected.publish(ports, replace(last, versions=versions.known_versions(facts)))
         drift.tell(ports, drift.find_drift(config, ports))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from agent import __version__, paths
 from agent.codec import to_document, to_json
-from agent.documents.applied import CheckDocument, CheckState, ProofDocument
+from agent.documents.applied import CheckResult, CheckState, ProofDocument
 from agent.documents.drift import Finding
 from agent.errors import AgentError, Exit, FileChangedError
 from agent.plan.show import hide
@@ -21,28 +22,6 @@ _TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class CheckResult:
-    """One check of the proof."""
-
-    number: int
-    name: str
-    state: CheckState
-    detail: str
-    code: str = ""
-    cause: str = ""
-    evidence: tuple[str, ...] = ()
-    try_: str = ""
-
-    def error(self) -> AgentError:
-        """As an error, for headlines and for the undo of a change whose proof failed."""
-        return AgentError(
-            self.code, f"check {self.number} ({self.name}): {self.detail}", cause=self.cause,
-            seen=self.evidence,
-            try_=self.try_,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
 class Proof:
     """All checks, lowest first; `at` in seconds since the epoch."""
 
@@ -50,7 +29,7 @@ class Proof:
     checks: tuple[CheckResult, ...]
     findings: tuple[Finding, ...] = ()
     """What others have changed of what was applied."""
-    versions: tuple[tuple[str, str], ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
     pending: tuple[str, ...] = ()
     """What the configuration wants other than was applied, in words: `apply` does it.
 
@@ -118,7 +97,7 @@ def document(proof: Proof, boot_id: str = "") -> ProofDocument:
         proof.at, __version__, proof.headline is None,
         _sentence(proof.headline) if proof.headline is not None else "",
         tuple(_check(check) for check in proof.checks), tuple(map(_told, proof.drift)),
-        tuple(map(_told, proof.unseen)), proof.pending, proof.unrenewed, dict(proof.versions), boot_id,
+        tuple(map(_told, proof.unseen)), proof.pending, proof.unrenewed, proof.versions, boot_id,
     )  # fmt: skip
 
 
@@ -133,11 +112,9 @@ def _sentence(check: CheckResult) -> str:
     return f"check {check.number} ({check.name}) failed: {_told(check.detail)}{why}"
 
 
-def _check(check: CheckResult) -> CheckDocument:
-    return CheckDocument(
-        check.number, check.name, check.state, _told(check.detail), check.code, _told(check.cause),
-        tuple(map(_told, check.evidence)), check.try_,
-    )  # fmt: skip
+def _check(check: CheckResult) -> CheckResult:
+    evidence = tuple(map(_told, check.evidence))
+    return replace(check, detail=_told(check.detail), cause=_told(check.cause), evidence=evidence)
 
 
 def _told(text: str) -> str:

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from agent.config.model import Config
-from agent.documents.applied import CheckState
+from agent.documents.applied import CheckResult, CheckState
 from agent.errors import AgentError, FileError, HttpError, NydusdError
 from agent.facts.node import Effective, Facts
 from agent.node.waits import Before
@@ -21,7 +21,7 @@ from agent.proof import checks_mirror, checks_nydusd, checks_read, checks_runtim
 from agent.proof.checks_nydusd import backend_of
 from agent.proof.checks_runtime import CALL_S, ProofView
 from agent.proof.drift import DriftFound
-from agent.proof.proofs import CheckResult, Proof
+from agent.proof.proofs import Proof
 from agent.registry.expiring import source_of
 
 _MUST_HOLD = range(1, 8)
@@ -105,7 +105,7 @@ def await_route(ports: Ports) -> None:
     """
     end = ports.clock.monotonic() + _ROUTE_S
     while ports.clock.monotonic() < end:
-        if not checks_mirror.at_origin(ports):
+        if not checks_mirror.at_origin(checks_mirror.daemon_status(ports)):
             return
         ports.clock.sleep(_ROUTE_STEP_S)
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+from agent.codec import try_from_json
 from agent.facts.node import FileFact
 from agent.outside_json import json_value
 from agent.ports import Files
+
+T = TypeVar("T")
 
 
 def parsed(fact: FileFact | None) -> Mapping[str, Any]:
@@ -21,6 +24,11 @@ def parsed(fact: FileFact | None) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def load(cls: type[T], files: Files, path: str) -> T | None:
+    """The record in a file; None where there is none, or one that makes no sense. Raises FileError."""
+    return try_from_json(cls, parsed(files.read(path)))
 
 
 def encoded(document: Mapping[str, object]) -> bytes:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from agent.facts.node import Moment
 
@@ -13,6 +14,7 @@ from agent.facts.node import Moment
 class Pending:
     """A change that waits for its confirmation."""
 
+    KIND: ClassVar = "Unconfirmed"
     id: str
     """Of the transaction."""
     generation: int
@@ -46,6 +48,7 @@ class Pending:
 class TakenBack:
     """What became of a change that was not confirmed."""
 
+    KIND: ClassVar = "TakenBack"
     id: str
     generation: int
     at: float

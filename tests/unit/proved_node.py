@@ -11,10 +11,10 @@ from agent.apply.change import Surroundings
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
 from agent.config.model import Config
-from agent.documents.applied import CheckState
+from agent.documents.applied import CheckResult, CheckState
 from agent.ports import Finished, NydusdInfo, RunningProgram, Trial
 from agent.proof import inspection
-from agent.proof.proofs import CheckResult, Proof
+from agent.proof.proofs import Proof
 from agent.steps import Plan
 from tests.fakes.http import answer
 from tests.unit import plan_node

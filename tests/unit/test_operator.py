@@ -14,14 +14,13 @@ from agent import paths
 from agent.commands.internal.inspect import is_news
 from agent.config.model import ContainerdConfig, ContainerdMode
 from agent.daemon.record import Record
-from agent.documents.applied import CheckState
+from agent.documents.applied import CheckResult, CheckState
 from agent.documents.drift import Finding, Kind, Remedy
 from agent.errors import Exit
 from agent.health.evidence import Mode
 from agent.health.machine import transition
 from agent.health.state import HealthState, State
 from agent.proof import proofs
-from agent.proof.proofs import CheckResult
 from tests.fakes.http import answer
 from tests.unit.proved_node import CONFIG, ROOT, ProvedNode, proved
 

@@ -120,7 +120,7 @@ def test_inspection_judges_by_the_version_that_was_applied_and_tells_the_newer_o
 ) -> None:
     install(applied.node, NYDUS, "2.4.5")
     proof = inspection.inspect(CONFIG, applied.node.ports)
-    assert ("nydusd", "2.4.4") in proof.versions
+    assert ("nydusd", "2.4.4") in proof.versions.items()
     assert any("snapshotter.toml" in one for one in proof.pending)
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from agent import paths
 from agent.config.model import Config, ContainerdMode
-from agent.documents.applied import CheckState
-from agent.proof.proofs import CheckResult
+from agent.documents.applied import CheckResult, CheckState
 from tests.unit.proved_node import ROOT, ProvedNode
 
 BUILT_IN = "/var/lib/containerd/io.containerd.snapshotter.v1.nydus"

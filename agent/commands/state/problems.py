@@ -11,7 +11,7 @@ from agent import paths
 from agent.commands.state.picture import Agent, Picture
 from agent.commands.state.published import Unreadable
 from agent.console import counted
-from agent.documents.applied import CheckDocument, EffectiveDocument, ProofDocument
+from agent.documents.applied import CheckResult, EffectiveDocument, ProofDocument
 from agent.documents.status import ConditionStatus, DaemonStatus
 from agent.durations import in_words
 from agent.errors import AgentError
@@ -180,7 +180,7 @@ def _condition(picture: Picture, condition: ConditionStatus) -> AgentError:
     )
 
 
-def _check(check: CheckDocument, outcome: str) -> AgentError:
+def _check(check: CheckResult, outcome: str) -> AgentError:
     code = check.code or ("NNA1018" if check.state == "failed" else "NNA1017")
     what = f"check {check.number} ({check.name}) {outcome}: {check.detail}"
     return AgentError(code, what, cause=check.cause, seen=check.evidence, try_=check.try_)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from agent.console import Console, Part, Tone, Toned
-from agent.documents.applied import CheckState
+from agent.documents.applied import CheckResult, CheckState
 from agent.plan import renewal
-from agent.proof.proofs import CheckResult, Proof
+from agent.proof.proofs import Proof
 from agent.proof.registry_access import Access
 
 _MARKS = {
