@@ -31,7 +31,7 @@ WantedBy=multi-user.target
 _KEPT = "/var/tmp/kept"
 _BECOME_THEIRS = f"""
 rm -rf /etc/containerd && cp -a {_KEPT}/containerd /etc/containerd
-find /etc/containerd -type f -exec sed -i '/nydus-agent/d; s,{OURS},{THEIRS},' {{}} +
+find /etc/containerd -type f -exec sed -i 's,zz-nydus-agent[*],*,; /nydus-agent/d; s,{OURS},{THEIRS},' {{}} +
 find /etc/containerd -name zz-nydus-agent.toml -execdir mv {{}} snapshotter.toml ';'
 cp -a {_KEPT}/nydus /etc/theirs
 find /etc/theirs -type f -exec sed -i '/nydus-agent/d; s,{OURS},{THEIRS},; s,/etc/nydus/,/etc/theirs/,' {{}} +
