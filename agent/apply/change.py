@@ -26,7 +26,7 @@ from agent.node import installed, waits
 from agent.plan import diff, roots
 from agent.ports import Ports
 from agent.programs import versions
-from agent.proof import drift, inspection, proofs, prove
+from agent.proof import drift, inspection, proofs
 from agent.proof.proofs import Proof
 from agent.records import generations, journal, undo
 from agent.steps import Plan, RemoveFile, WriteFile
@@ -169,11 +169,17 @@ def change(config: Config, ports: Ports, facts: Facts, intention: Intention, run
 
     def proof() -> AgentError | None:
         made.append(
-            prove.run_checks(
-                config, ports, facts, effective, before=before, each=run.each, top=prove.LAST_THAT_DECIDES
+            inspection.run_checks(
+                config,
+                ports,
+                facts,
+                effective,
+                before=before,
+                each=run.each,
+                top=inspection.LAST_THAT_DECIDES,
             )
         )
-        return prove.must_undo(made[-1])
+        return inspection.must_undo(made[-1])
 
     try:
         result = carry_out(ports, intention, proof, run.around)
@@ -185,10 +191,10 @@ def change(config: Config, ports: Ports, facts: Facts, intention: Intention, run
     if not made:
         inspection.prove_unchanged(config, ports, facts, effective)
         return Outcome(plan, effective, result, None, run.recovered)
-    prove.await_route(ports)
+    inspection.await_route(ports)
     looked = drift.find_drift(config, ports)
     below = made[-1].checks
-    found = prove.run_checks(
+    found = inspection.run_checks(
         config, ports, facts, effective, before=before, each=run.each, below=below, looked=looked
     )
     proofs.publish(ports.files, found)

@@ -13,7 +13,7 @@ from agent import paths
 from agent.apply import confirm, daemons, unwind
 from agent.errors import ApplyError, PortError, SystemdError
 from agent.ports import Ports
-from agent.proof import expected
+from agent.proof import drift
 from agent.records import generations, journal, json_files
 from agent.records.generations import Generation
 
@@ -72,7 +72,7 @@ def settle(ports: Ports, accepted: Generation) -> None:
     if accepted.verb == "remove":
         _clear(ports, accepted)
     with contextlib.suppress(PortError, ApplyError):  # no room, say: the next inspection makes it
-        expected.publish(ports, accepted)
+        drift.publish_expected(ports, accepted)
     ports.ledger.close()
     if accepted.verb == "apply":
         confirm.forget_taken(ports.files)

@@ -7,9 +7,12 @@ mount keeps the configuration that it was made with: only the daemon itself know
 
 from __future__ import annotations
 
+import contextlib
 import json
+import posixpath
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
@@ -17,13 +20,16 @@ from agent.config.model import Config, Dialect
 from agent.console import counted
 from agent.documents.applied import CheckResult
 from agent.errors import FileError, HttpError, NydusdError
-from agent.facts.node import Effective
 from agent.outside_json import json_value, mapping
+from agent.plan import renewal
 from agent.ports import NydusdInfo, Ports
-from agent.proof import checks_read
-from agent.proof.checks_runtime import CALL_S, ProofView
-from agent.proof.proofs import failed, failed_by, not_proved, ok, unknown
+from agent.programs import versions
+from agent.programs.versions import TAKES_CREDENTIALS
+from agent.proof.proofs import CALL_S, ProofView, failed, failed_by, not_proved, ok
+from agent.registry.expiring import source_of
 
+_MOUNTS_CAP = 1 << 20
+_BOOTSTRAPS = ("fs/image/image.boot", "fs/image.boot")
 # dragonflyoss/nydus, rafs/src/metadata/layout/v6.rs: the superblock of EROFS at 1024, its magic first; the
 # extended one behind its 128 bytes, flags first. rafs/src/metadata/mod.rs: RafsSuperFlags.
 _SUPERBLOCK_AT, _EXTENDED_AT = 1024, 1024 + 128
@@ -32,85 +38,76 @@ _COMPRESSION_NONE = 0x1
 _HEAD = _EXTENDED_AT + 8
 
 Loose = Mapping[str, Any]
-_NAME = "running nydusd"
-_NUMBER = 8
 
 
-def running(view: ProofView, effective: Effective) -> CheckResult:
+def running(view: ProofView) -> CheckResult:
     """Each running nydusd reads through the mirror as the template says."""
-    try:
-        sockets = view.ports.nydusd.sockets(view.config.snapshotter.root)
-        wanted = _template(view)
-    except (NydusdError, FileError) as error:
-        return unknown(_NUMBER, _NAME, "NNA0721", error)
+    sockets = view.ports.nydusd.sockets(view.config.snapshotter.root)
+    template = view.ports.files.read(paths.NYDUSD_TEMPLATE)
+    wanted = _backend_config(template.content) if template is not None else None
     if wanted is None:
         return failed(
-            _NUMBER, _NAME, "NNA0741", f"{paths.NYDUSD_TEMPLATE} is not there or is no JSON",
+            "NNA0741", f"{paths.NYDUSD_TEMPLATE} is not there or is no JSON",
             cause="new mounts will fail", try_="nydus-agent apply",
         )  # fmt: skip
     if not sockets:
-        return not_proved(_NUMBER, _NAME, "no nydus image is in use on this node")
-    mounts = 0
+        return not_proved("no nydus image is in use on this node")
+    count = 0
     wrong: list[str] = []
     for socket in sockets:
         try:
             info = view.ports.nydusd.info(socket, deadline_s=CALL_S)
         except NydusdError as error:
-            return failed_by(
-                _NUMBER, _NAME, "NNA0741", error, f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50"
-            )
-        mounts += len(info.backends)
-        wrong += _differences(info, wanted, effective.dialect)
+            return failed_by("NNA0741", error, f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50")
+        count += len(info.backends)
+        wrong += _differences(info, wanted, view.effective.dialect)
     if wrong:
         return failed(
-            _NUMBER, _NAME, "NNA0741", f"{len(wrong)} of {mounts} mounts differ from the template",
+            "NNA0741", f"{len(wrong)} of {count} mounts differ from the template",
             cause=wrong[0],
             evidence=tuple(wrong[1:5]),
             try_="start the containers of these images anew: a mount keeps the configuration that it was "
                  "made with",
         )  # fmt: skip
-    have = "has" if mounts == 1 else "have"
-    told = f"{counted(mounts, 'mount')} of {counted(len(sockets), 'daemon')} {have} what the template says"
-    return ok(_NUMBER, _NAME, told + uncompressed_warning(uncompressed_images(view)))
+    have = "has" if count == 1 else "have"
+    told = f"{counted(count, 'mount')} of {counted(len(sockets), 'daemon')} {have} what the template says"
+    return ok(told + uncompressed_warning(uncompressed_images(view)))
 
 
 def registries(config: Config, ports: Ports) -> tuple[str, ...]:
     """Hosts that running nydusd read from; what does not answer is left out."""
     found: list[str] = []
-    try:
-        for socket in ports.nydusd.sockets(config.snapshotter.root):
-            info = ports.nydusd.info(socket, deadline_s=CALL_S)
+    with contextlib.suppress(NydusdError):
+        for info in answering(ports, config.snapshotter.root):
             found += [str(backend_of(backend).get("host", "")) for _, backend in info.backends]
-    except NydusdError:
-        pass
     return tuple(dict.fromkeys(host for host in found if host))
 
 
 def differing(ports: Ports, root: str, template: bytes, dialect: Dialect) -> list[str]:
-    """Mounts of running nydusd that have something else than a template says, in words; nydusd that do not
-    answer are left out. Raises NydusdError where nobody can tell which run.
+    """Mounts of running nydusd that have something else than a template says, in words.
+
+    Raises NydusdError.
     """
     wanted = _backend_config(template)
-    found: list[str] = []
-    for socket in ports.nydusd.sockets(root) if wanted is not None else ():
-        try:
-            found += _differences(ports.nydusd.info(socket, deadline_s=CALL_S), wanted or {}, dialect)
-        except NydusdError:
-            continue
-    return found
+    if wanted is None:
+        return []
+    return [one for info in answering(ports, root) for one in _differences(info, wanted, dialect)]
 
 
-def _template(view: ProofView) -> Loose | None:
-    fact = view.ports.files.read(paths.NYDUSD_TEMPLATE)
-    return _backend_config(fact.content) if fact is not None else None
+def answering(ports: Ports, root: str) -> Iterator[NydusdInfo]:
+    """The running nydusd; what does not answer is left out: check 8 tells of it. Raises NydusdError where
+    nobody can tell which run.
+    """
+    for socket in ports.nydusd.sockets(root):
+        with contextlib.suppress(NydusdError):
+            yield ports.nydusd.info(socket, deadline_s=CALL_S)
 
 
 def _backend_config(template: bytes) -> Loose | None:
     try:
-        config = json_value(template)["device"]["backend"]["config"]
-    except (ValueError, KeyError, TypeError):
+        return _backend(json_value(template)) or None
+    except ValueError:
         return None
-    return config if isinstance(config, dict) else None
 
 
 def _differences(info: NydusdInfo, wanted: Loose, dialect: Dialect) -> list[str]:
@@ -185,13 +182,11 @@ def uncompressed_images(view: ProofView) -> tuple[str, ...]:
     that would not have shrunk: that is not in its superblock, and is not told.
     """
     found: list[str] = []
-    try:
-        for mount in checks_read.mounts(view.ports, view.config.snapshotter.root):
+    with contextlib.suppress(HttpError, FileError, ValueError):
+        for mount in mounts(view.ports, view.config.snapshotter.root):
             head = view.ports.files.head(mount.bootstrap, _HEAD)
             if head is not None and uncompressed(head):
                 found.append(mount.image)
-    except (HttpError, FileError, ValueError):
-        pass
     return tuple(dict.fromkeys(found))
 
 
@@ -203,3 +198,134 @@ def uncompressed_warning(images: tuple[str, ...]) -> str:
     return (
         f"; not compressed, so that wrong bytes from the mirror would reach its containers unnoticed: {named}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """An image that is in use: its bootstrap, and the configuration that its nydusd has (with
+    credentials).
+    """
+
+    bootstrap: str
+    config: Mapping[str, Any]
+
+    @property
+    def registry(self) -> str:
+        """The registry's host."""
+        return str(_backend(self.config).get("host", ""))
+
+    @property
+    def image(self) -> str:
+        """The image's name without a tag."""
+        return f"{self.registry}/{_backend(self.config).get('repo', '')}"
+
+    @property
+    def private(self) -> bool:
+        """Whether its nydusd was given a credential."""
+        backend = _backend(self.config)
+        return bool(backend.get("auth") or backend.get("registry_token"))
+
+    @property
+    def names_mirror(self) -> bool:
+        """Whether it reads through the mirror."""
+        backend = _backend(self.config)
+        return bool(mapping(backend.get("proxy")).get("url") or backend.get("mirrors"))
+
+
+def _backend(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        found = config["device"]["backend"]["config"]
+    except (KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def mounts(ports: Ports, root: str) -> list[Mount]:
+    """Images in use, from the snapshotter's system socket (containerd/nydus-snapshotter,
+    pkg/system/system.go).
+
+    Raises HttpError, FileError, ValueError.
+    """
+    answer = ports.http.get(
+        "http://localhost/api/v1/daemons", deadline_s=CALL_S, unix_socket=paths.SNAPSHOTTER_SYSTEM_SOCKET,
+        body_cap=_MOUNTS_CAP,
+    )  # fmt: skip
+    daemons = json_value(answer.body) if answer.status == 200 else []
+    found = []
+    for daemon in map(mapping, daemons if isinstance(daemons, list) else ()):
+        for snapshot, instance in sorted(mapping(daemon.get("instances")).items()):
+            named = mapping(instance).get("snapshot_dir")
+            directory = (
+                named if isinstance(named, str) and named else posixpath.join(root, "snapshots", snapshot)
+            )
+            bootstrap = _bootstrap(ports, directory)
+            config = _config(ports, posixpath.join(root, "config", str(daemon.get("id"))), snapshot)
+            if bootstrap and config is not None:
+                found.append(Mount(bootstrap, config))
+    return found
+
+
+def _bootstrap(ports: Ports, snapshot_dir: str) -> str:
+    for name in _BOOTSTRAPS:
+        path = posixpath.join(snapshot_dir, name)
+        if posixpath.basename(path) in ports.files.listdir(posixpath.dirname(path)):
+            return path
+    return ""
+
+
+def _config(ports: Ports, directory: str, snapshot: str) -> Mapping[str, Any] | None:
+    """The configuration that the snapshotter wrote for this mount: a shared daemon has one per snapshot."""
+    for path in (
+        posixpath.join(directory, snapshot, "config.json"),
+        posixpath.join(directory, "config.json"),
+    ):
+        fact = ports.files.read(path)
+        parsed = json_value(fact.content) if fact is not None else None
+        if isinstance(parsed, dict):
+            return parsed
+    return None
+
+
+def unrenewed_images(view: ProofView) -> tuple[str, ...]:
+    """Images in use whose credential expires and is not renewed, each with what gives it, and the reason.
+
+    No check fails by it: nothing is wrong yet. What a nydusd can do is decided by its own version, not by
+    that of the program that lies on the node now. Nothing raises; what does not answer is left out (check 8
+    says so).
+    """
+    if not (view.facts.credentials.expiring and view.config.registries.renew_s):
+        return ()
+    missing = ""
+    if not renewal.in_force(view.facts):
+        obstacles = ", ".join(renewal.obstacles(view.facts))
+        missing = obstacles or "the snapshotter is not told to: nydus-agent apply"
+    found: list[str] = []
+    public = _public(view)
+    with contextlib.suppress(NydusdError):
+        for info in answering(view.ports, view.config.snapshotter.root):
+            found += (f"{image} {why}" for image, why in _images(view, info, missing) if image not in public)
+    return tuple(dict.fromkeys(found))
+
+
+def _public(view: ProofView) -> frozenset[str]:
+    """Images of which no nydusd was given a credential: everyone may read them, whatever gives those of all
+    registries. One that got a credential in a second mount, after a login, is not among them.
+    """
+    try:
+        found = mounts(view.ports, view.config.snapshotter.root)
+    except (HttpError, FileError, ValueError):
+        return frozenset()  # check 10 says why
+    private = {mount.image for mount in found if mount.private}
+    return frozenset(mount.image for mount in found) - private
+
+
+def _images(view: ProofView, info: NydusdInfo, missing: str) -> Iterator[tuple[str, str]]:
+    why = missing or renewal.too_old(
+        "its nydusd", versions.parsed(info.version), info.version, TAKES_CREDENTIALS
+    )
+    for _, config in info.backends if why else ():
+        backend = backend_of(config)
+        host = str(backend.get("host", ""))
+        source = source_of(view.facts.credentials.expiring, host)
+        if source:
+            yield f"{host}/{backend.get('repo', '')}", f"({source}): {why}"

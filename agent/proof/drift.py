@@ -1,18 +1,22 @@
 """Drift: what the plan of the accepted generation would put back, and what else is not as it was applied.
 
-Nothing here changes anything, and nothing asks the mirror: a mirror that is at fault is never drift.
+What was applied is what the generations have recorded. The daemon may not read that: it gets the paths
+(expected.json), and asks for an inspection when one of them changes. Nothing here changes the node, and
+nothing asks the mirror: a mirror that is at fault is never drift.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from agent import paths
 from agent.codec import to_document
 from agent.config.accepted import restored
 from agent.config.model import Config
+from agent.containerd.keys import KeyPath
 from agent.documents.drift import (
     REPAIR_COMMAND,
     DriftReport,
@@ -26,16 +30,22 @@ from agent.documents.drift import (
     ours,
 )
 from agent.errors import ApplyError, FileError, PortError
+from agent.facts import node
 from agent.facts.node import UnitFact
-from agent.outside_json import json_value
+from agent.node import installed
+from agent.node.installed import DIRECTORIES
 from agent.plan import backoff, unit_files
 from agent.plan.backoff import RepairAccount, Repaired
-from agent.plan.repair import FileDrift, Recorded, compare
+from agent.plan.repair import FileDrift, Recorded, compare, keys_after, parsed
 from agent.plan.show import hide
 from agent.ports import Files, Ports
-from agent.proof import drift_running, expected
-from agent.records import generations, json_files
+from agent.proof import drift_running
+from agent.records import generations, json_files, undo
 from agent.records.generations import Generation
+
+_LINK = f"/etc/systemd/system/multi-user.target.wants/{paths.SNAPSHOTTER_UNIT}"
+"""Enables our unit."""
+_PROGRAMS = {"nydusd": "nydusd", "nydus-image": "nydus-image", "snapshotter": "containerd-nydus-grpc"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,7 @@ def find_drift(config: Config, ports: Ports) -> DriftFound:
     if last is None:
         return DriftFound(None)
     config = restored(config, last.config)
-    records = expected.recorded(history)
+    records = recorded(history)
     known = _known(ports, last, history)
     units = (paths.SNAPSHOTTER_UNIT, config.containerd.unit)
     differences: list[FileDrift] = []
@@ -80,8 +90,8 @@ def find_drift(config: Config, ports: Ports) -> DriftFound:
     looks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("units", lambda: _units(ports, records, known)),
         ("unit files of others", lambda: _unit_files(config, ports, known)),
-        *((one.path, _program(ports, one)) for one in known.programs),
-        *((f"the program of {unit}", _unit_program(ports, unit)) for unit in units),
+        *((one.path, partial(drift_running.program, ports, one)) for one in known.programs),
+        *((f"the program of {unit}", partial(drift_running.unit_outdated, ports, unit)) for unit in units),
         ("the programs of running nydusd", lambda: drift_running.nydusd_outdated(config, ports)),
         ("containerd", lambda: drift_running.containerd(config, ports, records, differences)),
         ("nydusd", lambda: drift_running.nydusds(config, ports, last, records)),
@@ -105,22 +115,14 @@ def _unseen(what: str, error: PortError) -> str:
 
 
 def _known(ports: Ports, last: Generation, history: Sequence[Generation]) -> Expected:
-    """What is published; made now where it was not (an older agent has applied, or there was no room)."""
+    """What is published; made now where there was no room for it."""
     try:
-        published = expected.read(ports.files)
+        published = read_expected(ports.files)
     except FileError:
         published = None
     if published is not None and published.generation == last.number:
         return published
-    return expected.make(ports, last, history, published)
-
-
-def _program(ports: Ports, known: ExpectedProgram) -> Callable[[], Iterator[Finding]]:
-    return lambda: drift_running.program(ports, known)
-
-
-def _unit_program(ports: Ports, unit: str) -> Callable[[], Iterator[Finding]]:
-    return lambda: drift_running.unit_outdated(ports, unit)
+    return _expected(ports, last, history, published)
 
 
 def _units(ports: Ports, records: Sequence[Recorded], known: Expected) -> Iterator[Finding]:
@@ -132,9 +134,8 @@ def _units(ports: Ports, records: Sequence[Recorded], known: Expected) -> Iterat
         if unit is not None:
             yield masked_finding(name)
         return
-    for link in expected.links_of(known):
-        if name not in ports.files.listdir(link.rpartition("/")[0]):
-            yield ours(Kind.UNIT_DISABLED, name, f"{name} does not start at boot any more: {link} is gone")
+    if _LINK in known.files and not _enabled(ports):
+        yield ours(Kind.UNIT_DISABLED, name, f"{name} does not start at boot any more: {_LINK} is gone")
     yield from _unit_state(unit)
 
 
@@ -154,66 +155,38 @@ def _unit_state(unit: UnitFact) -> Iterator[Finding]:
 
 def _unit_files(config: Config, ports: Ports, known: Expected) -> Iterator[Finding]:
     """Those that were there unchanged when the change was proved are no drift."""
-    for unit, path, digest, text in expected.unit_files(ports, config):
+    for unit, path, digest, text in _others_unit_files(ports, config):
         if ExpectedUnitFile(path, digest) not in known.unit_files:
             yield from unit_files.findings(path, unit, text, config.containerd.config)
 
 
 def tell(ports: Ports, looked: DriftFound) -> None:
-    """Publish what was found, and what was applied where the daemon has not got it.
+    """Publish what was found in drift.json, and what was applied where the daemon has not got it. Without
+    anything applied drift.json goes.
 
     Where there is no room for that, the proof tells, and the next inspection tries again.
     """
+    last = looked.generation
     with contextlib.suppress(FileError, ApplyError):
-        _make_known(ports, looked)
+        if last is None:
+            if not looked.unseen:
+                json_files.drop(ports.files, paths.DRIFT)
+            return
+        published = read_expected(ports.files)
+        if published is None or published.generation != last.number:
+            publish_expected(ports, last)
         now = ports.clock.now()
         subjects = [one.subject for one in looked.repairable]
-        publish(
-            ports.files, looked, at=now, gave_up=backoff.gave_up(read_repairs(ports.files), subjects, now)
-        )
-
-
-def _make_known(ports: Ports, looked: DriftFound) -> None:
-    last = looked.generation
-    published = expected.read(ports.files)
-    if last is not None and (published is None or published.generation != last.number):
-        expected.publish(ports, last)
-
-
-def publish(files: Files, looked: DriftFound, *, at: float, gave_up: Sequence[str] = ()) -> None:
-    """Write drift.json for everyone to read, where it does not say so already; without anything applied it
-    goes.
-
-    Raises FileError.
-    """
-    fact = files.read(paths.DRIFT)
-    if looked.generation is None:
-        if not looked.unseen:
-            json_files.drop(files, paths.DRIFT)
-        return
-    report = DriftReport(
-        at,
-        looked.generation.number,
-        tuple(map(_told, looked.findings)),
-        tuple(map(hide, looked.unseen)),
-        tuple(gave_up),
-    )
-    document = to_document(report)
-    if fact is None or _news(fact.content) != _news(json_files.encoded(document)):
-        json_files.replace(files, paths.DRIFT, document, found=fact, mode=0o644)
+        report = DriftReport(
+            now, last.number, tuple(map(_told, looked.findings)), tuple(map(hide, looked.unseen)),
+            backoff.gave_up(read_repairs(ports.files), subjects, now),
+        )  # fmt: skip
+        json_files.update(ports.files, paths.DRIFT, to_document(report), ignored=["at"])
 
 
 def _told(finding: Finding) -> Finding:
     """As everyone may read it: a value that somebody has set may be a secret."""
     return replace(finding, what=hide(finding.what), evidence=tuple(map(hide, finding.evidence)))
-
-
-def _news(content: bytes) -> object:
-    try:
-        document = json_value(content)
-        return {key: value for key, value in document.items() if key != "at"}
-    except (ValueError, AttributeError):
-        return None
 
 
 def read_repairs(files: Files) -> tuple[Repaired, ...]:
@@ -231,3 +204,130 @@ def write_repairs(files: Files, account: Sequence[Repaired]) -> None:
         return
     document = to_document(RepairAccount(tuple(account)))
     json_files.replace(files, paths.REPAIRS, document, found=files.read(paths.REPAIRS), mode=0o600)
+
+
+def recorded(history: Sequence[Generation]) -> tuple[Recorded, ...]:
+    """Every file that the generations have touched, as the last one left it."""
+    found: dict[str, Recorded] = {}
+    for generation in history:
+        for one in generation.steps:
+            if isinstance(one.undo, undo.PutBack):
+                found[one.undo.path] = _recorded(one.undo, found.get(one.undo.path))
+    return tuple(found.values())
+
+
+def _recorded(back: undo.PutBack, last: Recorded | None) -> Recorded:
+    whole = back.owned or back.path == paths.NYDUSD_TEMPLATE
+    if back.after is not None:
+        whole = whole or node.marked(back.after)
+    elif last is not None:
+        whole = last.whole
+    keys: Mapping[KeyPath, object] = {}
+    if not whole and back.after is not None:
+        keys = keys_after(last.keys if last is not None else {}, parsed(back.before), parsed(back.after))
+    mode = back.mode if back.mode_after is None else back.mode_after
+    return Recorded(back.path, back.after, mode, back.uid, back.gid, whole, keys)
+
+
+def read_expected(files: Files) -> Expected | None:
+    """What is published. Raises FileError."""
+    return json_files.load(Expected, files, paths.EXPECTED)
+
+
+def publish_expected(ports: Ports, accepted: Generation) -> None:
+    """Write expected.json for what is in force now; a removal takes it away. Raises FileError."""
+    if accepted.verb == "remove":
+        json_files.drop(ports.files, paths.EXPECTED)
+        return
+    before = read_expected(ports.files)
+    made = _expected(ports, accepted, generations.history(ports.files), before)
+    json_files.update(ports.files, paths.EXPECTED, to_document(made))
+
+
+def _expected(
+    ports: Ports, accepted: Generation, history: Sequence[Generation], known: Expected | None
+) -> Expected:
+    """What is in force; what `known` says of programs that are still the same is not made anew."""
+    config = restored(Config(), accepted.config)
+    files = tuple(one.path for one in recorded(history) if one.whole or one.keys)
+    links = (_LINK,) if _enabled(ports) else ()
+    try:
+        others = tuple(
+            ExpectedUnitFile(path, digest) for _, path, digest, _ in _others_unit_files(ports, config)
+        )
+    except PortError:
+        others = known.unit_files if known is not None else ()
+    return Expected(accepted.number, (*files, *links), others, _programs(ports, config, accepted, known))
+
+
+def _enabled(ports: Ports) -> bool:
+    return paths.SNAPSHOTTER_UNIT in ports.files.listdir(_LINK.rpartition("/")[0])
+
+
+def _others_unit_files(ports: Ports, config: Config) -> Iterator[tuple[str, str, str, str]]:
+    """(unit, path, digest, text) of every unit file and drop-in of others for the snapshotter's unit and
+    containerd's.
+
+    Raises SystemdError, FileError.
+    """
+    for name in (paths.SNAPSHOTTER_UNIT, config.containerd.unit):
+        unit = ports.units.get(name)
+        if unit is None:
+            continue
+        for path in (unit.fragment_path, *unit.drop_in_paths):
+            fact = ports.files.read(path) if path and path != paths.SNAPSHOTTER_UNIT_FILE else None
+            if fact is not None:
+                yield name, path, fact.sha256, fact.content.decode(errors="replace")
+
+
+def _programs(
+    ports: Ports, config: Config, accepted: Generation, known: Expected | None
+) -> tuple[ExpectedProgram, ...]:
+    """The programs that were found when the node was changed: the versions are in the generation."""
+    versions = accepted.versions
+    before = {one.path: one for one in known.programs} if known is not None else {}
+    names = {**_PROGRAMS, "containerd": config.containerd.program}
+    packaged = installed.paths_of(config, ports.files)
+    found = []
+    for name, file in names.items():
+        path = (packaged.get(file) or _path_of(ports, file)) if name in versions else ""
+        program = _program(ports, name, path, versions[name], before.get(path)) if path else None
+        found += [program] if program is not None else []
+    return tuple(found)
+
+
+def _program(
+    ports: Ports, name: str, path: str, version: str, known: ExpectedProgram | None
+) -> ExpectedProgram | None:
+    """What is `known` of a program stays where it cannot be looked at."""
+    try:
+        stamp = ports.files.stamp(path)
+        same = known is not None and known.stamp == stamp
+        digest = known.sha256 if known is not None and same else ports.files.sha256(path)
+    except FileError:
+        return known
+    if stamp is None or digest is None:
+        return None
+    return ExpectedProgram(name, path, version, stamp, digest)
+
+
+def _path_of(ports: Ports, name: str) -> str:
+    """Where a program is found first, or may be (a path is one already); "" where it is not."""
+    for path in (name,) if "/" in name else tuple(f"{directory}/{name}" for directory in DIRECTORIES):
+        try:
+            if ports.files.head(path, 1) is not None:
+                return path
+        except PortError:
+            return path
+    return ""
+
+
+def programs_replaced(files: Files) -> bool:
+    """Whether a program is, or may be, another file than when the node was changed or last proved. What
+    cannot be looked at may be another. Raises FileError where expected.json cannot be read.
+    """
+    known = read_expected(files)
+    try:
+        return known is None or any(files.stamp(one.path) != one.stamp for one in known.programs)
+    except FileError:
+        return True

@@ -18,7 +18,7 @@ from agent.documents.drift import (
     Kind,
     Remedy,
 )
-from agent.errors import ContainerdError, NydusdError
+from agent.errors import ContainerdError
 from agent.facts.node import Binary, PluginFact, Version
 from agent.node import installed as node_programs
 from agent.outside_json import json_value
@@ -27,7 +27,7 @@ from agent.ports import Ports
 from agent.programs import versions
 from agent.programs.release import package_of
 from agent.proof import checks_nydusd
-from agent.proof.checks_runtime import image_file_system
+from agent.proof.checks_runtime import image_file_system, registered
 from agent.records.generations import Generation
 
 _CALL_S = 5.0
@@ -85,7 +85,7 @@ def unit_outdated(ports: Ports, unit: str) -> Iterator[Finding]:
     Raises SystemdError, ProcessError, FileError.
     """
     fact = ports.units.get(unit)
-    old = _replaced(ports, fact.main_pid) if fact is not None else ""
+    old = _replaced(ports, fact.main_pid) if fact is not None and fact.main_pid else ""
     if old:
         what = f"{unit} still runs the {old} that was replaced or removed since"
         yield Finding(Kind.PROGRAM_OUTDATED, unit, what, Remedy.HAND, f"sudo systemctl restart {unit}")
@@ -96,7 +96,9 @@ def nydusd_outdated(config: Config, ports: Ports) -> Iterator[Finding]:
     told apart: nobody may restart them. Raises NydusdError, ProcessError, FileError.
     """
     daemons = [
-        f"nydusd {name}, process {pid}" for name, pid in _infos(config, ports) if _replaced(ports, pid)
+        f"nydusd {info.id or info.socket}, process {info.pid}"
+        for info in checks_nydusd.answering(ports, config.snapshotter.root)
+        if info.pid and _replaced(ports, info.pid)
     ]
     if daemons:
         what = f"{len(daemons)} nydusd still run a program that was replaced or removed since"
@@ -107,23 +109,11 @@ def _replaced(ports: Ports, pid: int) -> str:
     """The program of a process where another one, or none, lies in its place; else "", also where the process
     has just ended. The same bytes laid there anew are no other program. Raises ProcessError, FileError.
     """
-    runs = ports.processes.program(pid) if pid else None
+    runs = ports.processes.program(pid)
     if runs is None or not runs.replaced:
         return ""
     digest = ports.processes.program_sha256(pid)
     return runs.path if digest is not None and digest != ports.files.sha256(runs.path) else ""
-
-
-def _infos(config: Config, ports: Ports) -> list[tuple[str, int]]:
-    """(id, process) of each nydusd that answers."""
-    found = []
-    for socket in ports.nydusd.sockets(config.snapshotter.root):
-        try:
-            info = ports.nydusd.info(socket, deadline_s=_CALL_S)
-        except NydusdError:
-            continue  # check 8 tells of it
-        found.append((info.id or socket, info.pid or 0))
-    return found
 
 
 def containerd(
@@ -167,10 +157,7 @@ def _plugin_problem(plugins: Sequence[PluginFact], wanted: Mapping[KeyPath, obje
     address = wanted.get((*PROXY_PLUGIN, "address"))
     if address is None:
         return ""
-    ours = (
-        one for one in plugins if one.type == "io.containerd.snapshotter.v1" and one.id == paths.PROXY_PLUGIN
-    )
-    found = next(ours, None)
+    found = registered(plugins)
     if found is None:
         return "the snapshotter is not registered"
     exports = dict(found.exports)

@@ -1,30 +1,130 @@
-"""The node as it is, judged by what was applied: the checks without a change, and what a change publishes."""
+"""The proof: its ten checks, run after a change, on a timer and on demand, and what a change publishes of it.
+
+The node is judged by what was applied. A check above a failed one is still run where that says something
+new; where it cannot, it says "not proved".
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.documents.applied import CheckResult
-from agent.errors import ApplyError, FileError, PlanError
+from agent.documents.applied import CheckResult, CheckState
+from agent.errors import AgentError, ApplyError, FileError, PlanError, PortError
 from agent.facts.node import Effective, Facts, Unknown
 from agent.health.evidence import Route
 from agent.health.state import HealthState
 from agent.node import installed
 from agent.node.observe import observe
+from agent.node.waits import Before
 from agent.plan import decide, diff
 from agent.plan.show import what
 from agent.ports import Ports
 from agent.programs import versions
-from agent.proof import checks_nydusd, drift, expected, proofs, prove
-from agent.proof.checks_mirror import daemon_status
+from agent.proof import checks_mirror, checks_nydusd, checks_runtime, drift, proofs
+from agent.proof.checks_mirror import at_origin, daemon_status
 from agent.proof.drift import DriftFound
-from agent.proof.proofs import Proof
+from agent.proof.proofs import Proof, ProofView
 from agent.records import generations
 from agent.steps import RemoveFile, WriteFile
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of the proof; its number is its place in `CHECKS`."""
+
+    name: str
+    look: Callable[[ProofView], CheckResult]
+    """It may raise PortError."""
+    needs: tuple[int, ...] = ()
+    """Checks without which it can say nothing of its own."""
+
+
+CHECKS = (
+    Check("binaries", checks_runtime.binaries),
+    Check("snapshotter unit", checks_runtime.snapshotter_unit),
+    Check("snapshotter answers", checks_runtime.snapshotter_socket, (2,)),
+    Check("containerd answers", checks_runtime.containerd),
+    Check("plugin registered", checks_runtime.plugin, (4,)),
+    Check("CRI uses it", checks_runtime.cri, (4, 5)),
+    Check("snapshot made", checks_runtime.prepare, (3, 4, 5)),
+    Check("running nydusd", checks_nydusd.running),
+    Check("mirror", checks_mirror.mirror),
+    Check("real read", checks_mirror.real_read, (1, 9)),
+)
+_MUST_HOLD = range(1, 8)
+"""Checks whose failure undoes a change. What lies above is the mirror's and running containers' affair: a
+dead mirror must not keep a node from being set up, because the route to the origin is part of the set-up."""
+LAST_THAT_DECIDES = 8
+"""Checks above are about a node that is set up: the mirror as the daemon sees it, and a read through it."""
+
+_ROUTE_S = 5.0
+_ROUTE_STEP_S = 0.1
+
+
+def run_checks(
+    config: Config,
+    ports: Ports,
+    facts: Facts,
+    effective: Effective,
+    *,
+    before: Before | None = None,
+    each: Callable[[CheckResult], None] = lambda _: None,
+    below: tuple[CheckResult, ...] = (),
+    top: int = len(CHECKS),
+    looked: DriftFound | None = None,
+) -> Proof:
+    """Run the checks above `below` (those were run a moment ago) to `top`; `each` is told of every check.
+    `looked` is a look for drift of just now; without it a whole proof looks by itself. A check that ends with
+    an error of a port is unknown.
+
+    Raises nothing that a port raises.
+    """
+    view = ProofView(ports, config, facts, effective, before or Before())
+    found = list(below)
+    for number, check in enumerate(CHECKS[len(below) : top], len(below) + 1):
+        lacks = (need for need in check.needs if found[need - 1].state is CheckState.FAILED)
+        lacking = next(lacks, None)
+        try:
+            result = (
+                check.look(view)
+                if lacking is None
+                else proofs.not_proved(f"check {lacking} ({CHECKS[lacking - 1].name}) failed")
+            )
+        except PortError as error:
+            result = proofs.unknown(error.code, error)
+        found.append(replace(result, number=number, name=check.name))
+        each(found[-1])
+    unrenewed: tuple[str, ...] = ()
+    if top == len(CHECKS):
+        # A change that is not accepted yet is not what the records say: only a whole proof looks for drift.
+        looked = looked or drift.find_drift(config, ports)
+        unrenewed = checks_nydusd.unrenewed_images(view)
+    looked = looked or DriftFound(None)
+    return Proof(
+        ports.clock.now(), tuple(found), looked.findings, versions.known_versions(facts),
+        unrenewed=unrenewed, unseen=looked.unseen,
+    )  # fmt: skip
+
+
+def await_route(ports: Ports) -> None:
+    """Wait a moment until the daemon has read what was applied: before that, reads go to the origin for
+    it.
+    """
+    end = ports.clock.monotonic() + _ROUTE_S
+    while at_origin(daemon_status(ports)) and ports.clock.monotonic() < end:
+        ports.clock.sleep(_ROUTE_STEP_S)
+
+
+def must_undo(found: Proof) -> AgentError | None:
+    """The reason why a change must not stay, None where it may."""
+    for check in found.checks:
+        if check.number in _MUST_HOLD and check.state in (CheckState.FAILED, CheckState.UNKNOWN):
+            return check.error()
+    return None
 
 
 def observe_known(config: Config, ports: Ports, *, look_at_images: bool = False) -> Facts:
@@ -53,7 +153,7 @@ def inspect(
     looked: DriftFound | None = None,
 ) -> Proof:
     """Run the checks on the node as it is, and judge it by the configuration that was applied. `looked`: see
-    `prove.run_checks`.
+    `run_checks`.
 
     Raises ApplyError NNA0410, FileError.
     """
@@ -63,7 +163,7 @@ def inspect(
     effective = last.effective if last is not None else None
     if effective is None:
         effective, _refusals = decide.choose(applied, facts)
-    proof = prove.run_checks(applied, ports, facts, effective, each=each, looked=looked)
+    proof = run_checks(applied, ports, facts, effective, each=each, looked=looked)
     same = last is None or applied == installed.resolved(config, ports.files)
     now = facts if same else observe_known(config, ports)
     return replace(proof, pending=_pending(config, ports, now, proof))
@@ -94,13 +194,13 @@ def prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effec
 
     What was not proved since the boot, or with programs that were replaced since, is now.
     """
-    replaced, last = expected.programs_replaced(ports.files), generations.applied(ports.files)
+    replaced, last = drift.programs_replaced(ports.files), generations.applied(ports.files)
     if not replaced and proofs.published_since_boot(ports.files):
         return
-    found = prove.run_checks(config, ports, facts, effective)
+    found = run_checks(config, ports, facts, effective)
     proofs.publish(ports.files, found)
-    if replaced and last is not None and prove.must_undo(found) is None:
-        expected.publish(ports, replace(last, versions=versions.known_versions(facts)))
+    if replaced and last is not None and must_undo(found) is None:
+        drift.publish_expected(ports, replace(last, versions=versions.known_versions(facts)))
         drift.tell(ports, drift.find_drift(config, ports))
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from agent import __version__, paths
 from agent.codec import to_document, to_json
+from agent.config.model import Config
 from agent.documents.applied import CheckResult, CheckState, ProofDocument
 from agent.documents.drift import Finding
 from agent.errors import AgentError, Exit, FileChangedError
+from agent.facts.node import Effective, Facts
+from agent.node.waits import Before
 from agent.plan.show import hide
-from agent.ports import Files
+from agent.ports import Files, Ports
 from agent.records import json_files
 
 _QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>)]+")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
-_TRIES = 3
-"""Of publishing a proof while others publish theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,34 +63,48 @@ class Proof:
         return Exit.UNKNOWN if open_ else Exit.OK
 
 
-def ok(number: int, name: str, detail: str, *evidence: str) -> CheckResult:
+CALL_S = 5.0
+"""The deadline of one question that a check asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProofView:
+    """What a check looks at."""
+
+    ports: Ports
+    config: Config
+    facts: Facts
+    effective: Effective
+    before: Before
+
+
+# What a check says; the table of checks (`prove`) adds its number and name.
+
+
+def ok(detail: str, *evidence: str) -> CheckResult:
     """Shown."""
-    return CheckResult(number, name, CheckState.OK, detail, evidence=evidence)
+    return CheckResult(0, "", CheckState.OK, detail, evidence=evidence)
 
 
-def failed(
-    number: int, name: str, code: str, detail: str, *, cause: str, evidence: tuple[str, ...] = (), try_: str
-) -> CheckResult:
+def failed(code: str, detail: str, *, cause: str, evidence: tuple[str, ...] = (), try_: str) -> CheckResult:
     """Shown not to be so."""
-    return CheckResult(number, name, CheckState.FAILED, detail, code, cause, evidence, try_)
+    return CheckResult(0, "", CheckState.FAILED, detail, code, cause, evidence, try_)
 
 
-def failed_by(number: int, name: str, code: str, error: AgentError, try_: str) -> CheckResult:
+def failed_by(code: str, error: AgentError, try_: str) -> CheckResult:
     """Failed with an error of a port; the check has its own code, the port's is in the cause."""
     cause = f"[{error.code}] {error.cause}" if error.cause else f"[{error.code}]"
-    return CheckResult(number, name, CheckState.FAILED, error.what, code, cause, error.seen, try_)
+    return failed(code, error.what, cause=cause, evidence=error.seen, try_=try_)
 
 
-def not_proved(number: int, name: str, why: str, *evidence: str, try_: str = "") -> CheckResult:
+def not_proved(why: str, *evidence: str, try_: str = "") -> CheckResult:
     """Could not be run."""
-    return CheckResult(number, name, CheckState.NOT_PROVED, why, evidence=evidence, try_=try_)
+    return CheckResult(0, "", CheckState.NOT_PROVED, why, evidence=evidence, try_=try_)
 
 
-def unknown(number: int, name: str, code: str, error: AgentError) -> CheckResult:
+def unknown(code: str, error: AgentError) -> CheckResult:
     """Could not be told."""
-    return CheckResult(
-        number, name, CheckState.UNKNOWN, error.what, code, error.cause, error.seen, error.try_
-    )
+    return CheckResult(0, "", CheckState.UNKNOWN, error.what, code, error.cause, error.seen, error.try_)
 
 
 def document(proof: Proof, boot_id: str = "") -> ProofDocument:
@@ -103,8 +119,7 @@ def document(proof: Proof, boot_id: str = "") -> ProofDocument:
 
 def body(proof: Proof) -> dict[str, object]:
     """The proof as the body of a JSON answer."""
-    found: dict[str, object] = to_json(document(proof))
-    return found
+    return dict(to_json(document(proof)))
 
 
 def _sentence(check: CheckResult) -> str:
@@ -138,22 +153,9 @@ def _boot_id(files: Files) -> str:
 def publish(files: Files, proof: Proof) -> None:
     """Write proof.json for everyone to read: no check carries a secret. Raises FileError.
 
-    `doctor` and an inspection may end at the same moment: the later proof stays. What a removal took away
-    stays away.
+    Where another proof was published, or a removal took it away, at this very moment, that stays.
     """
     published = to_document(document(proof, _boot_id(files)))
     found = files.read(paths.PROOF)
-    for _ in range(_TRIES - 1):
-        try:
-            json_files.replace(files, paths.PROOF, published, found=found, mode=0o644)
-        except FileChangedError:
-            found = files.read(paths.PROOF)
-            if found is None or _is_later(json_files.parsed(found).get("at"), proof.at):
-                return
-        else:
-            return
-    json_files.replace(files, paths.PROOF, published, found=found, mode=0o644)
-
-
-def _is_later(at: object, than: float) -> bool:
-    return isinstance(at, int | float) and at > than
+    with contextlib.suppress(FileChangedError):
+        json_files.replace(files, paths.PROOF, published, found=found, mode=0o644)

@@ -19,7 +19,7 @@ from agent.errors import AgentError, CredentialError, FileError, PortError
 from agent.facts.node import Unknown, Version
 from agent.ports import Credentials, HttpAnswer, Looked, Ports, RegistryTokens, Secret
 from agent.programs import versions
-from agent.proof.checks_read import mounts
+from agent.proof.checks_nydusd import mounts
 from agent.registry.challenge import pull_scope
 from agent.registry.names import ROOTS_DOCKER, asked_by_snapshotter, host_of, image_parts, keys_of
 

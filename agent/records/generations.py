@@ -7,9 +7,9 @@ thrown away: the oldest record of a file is what removal puts back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from agent import __version__, paths
 from agent.codec import ALWAYS, from_document, to_document
@@ -17,7 +17,7 @@ from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.documents.applied import EffectiveDocument
 from agent.errors import ApplyError
-from agent.facts.node import Effective, FileFact
+from agent.facts.node import Effective
 from agent.outside_json import json_value
 from agent.ports import Files
 from agent.records import json_files, undo
@@ -162,62 +162,44 @@ def withdraw(files: Files, number: int) -> None:
     json_files.drop(files, _path(number))
 
 
-def publish(files: Files, accepted: Generation) -> bool:
-    """Write effective.json where it does not say so already; a removal removes it. Says whether something
-    changed.
+def publish(files: Files, accepted: Generation) -> None:
+    """Write effective.json where it does not say so already; a removal removes it.
 
     Reasons alone (they may hold figures of this very minute) are no news.
     """
-    fact = files.read(paths.EFFECTIVE)
-    if accepted.effective is None:
-        json_files.drop(files, paths.EFFECTIVE)
-        return fact is not None
-    url, ping_url = accepted.mirror
     chosen = accepted.effective
-    document = to_document(
-        EffectiveDocument(
-            accepted.number, accepted.at, chosen.switch, chosen.dialect, chosen.use_http, chosen.scheme,
-            chosen.reasons, chosen.not_accelerated, url, ping_url, accepted.to, _origins(fact),
-        )
+    if chosen is None:
+        json_files.drop(files, paths.EFFECTIVE)
+        return
+    before = json_files.parsed(files.read(paths.EFFECTIVE))
+    url, ping_url = accepted.mirror
+    document = EffectiveDocument(
+        accepted.number, accepted.at, chosen.switch, chosen.dialect, chosen.use_http, chosen.scheme,
+        chosen.reasons, chosen.not_accelerated, url, ping_url, accepted.to, _origins(before),
     )  # fmt: skip
-    if fact is not None and _news(fact.content) == _news(json_files.encoded(document)):
-        return False
-    json_files.replace(files, paths.EFFECTIVE, document, found=fact, mode=0o644)
-    return True
+    ignored = ["generation", "at", "reasons", "origins"]
+    if _hosts(before.get("not_accelerated", ())) == _hosts(chosen.not_accelerated):
+        ignored.append("not_accelerated")
+    json_files.update(files, paths.EFFECTIVE, to_document(document), ignored=ignored)
 
 
-def note_origins(files: Files, hosts: Sequence[str]) -> bool:
+def note_origins(files: Files, hosts: Sequence[str]) -> None:
     """Add registries that nydusd reads from to effective.json: the daemon asks them before it fences the
-    mirror.
-
-    They are only ever added. Says whether something was written. Raises FileError.
+    mirror. They are only ever added. Raises FileError.
     """
-    fact = files.read(paths.EFFECTIVE)
-    known = _origins(fact)
-    new = tuple(host for host in dict.fromkeys(hosts) if host and host not in known)
-    document = json_files.parsed(fact)
-    if not document or not new:
-        return False
-    json_files.replace(
-        files, paths.EFFECTIVE, {**document, "origins": [*known, *new]}, found=fact, mode=0o644
-    )
-    return True
+    before = json_files.parsed(files.read(paths.EFFECTIVE))
+    known = _origins(before)
+    new = [host for host in dict.fromkeys(hosts) if host and host not in known]
+    if before and new:
+        json_files.update(files, paths.EFFECTIVE, {**before, "origins": [*known, *new]})
 
 
-def _origins(fact: FileFact | None) -> tuple[str, ...]:
-    found = json_files.parsed(fact).get("origins")
-    return tuple(host for host in found if isinstance(host, str)) if isinstance(found, list) else ()
+def _origins(document: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(document.get("origins", ()))
 
 
-def _news(content: bytes) -> object:
-    """What makes one effective.json differ from another."""
-    try:
-        document = json_value(content)
-        hosts = {text.partition(": ")[0] for text in document["not_accelerated"]}
-    except (ValueError, KeyError, TypeError):
-        return None
-    ignored = ("generation", "at", "reasons", "not_accelerated", "origins")
-    return {key: value for key, value in document.items() if key not in ignored}, hosts
+def _hosts(not_accelerated: Iterable[str]) -> set[str]:
+    return {text.partition(": ")[0] for text in not_accelerated}
 
 
 def originals(generations: tuple[Generation, ...]) -> tuple[Original, ...]:

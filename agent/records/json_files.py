@@ -6,7 +6,7 @@ They are replaced as a whole, and only where they still are what was read before
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from agent.codec import try_from_json
@@ -31,20 +31,32 @@ def load(cls: type[T], files: Files, path: str) -> T | None:
     return try_from_json(cls, parsed(files.read(path)))
 
 
-def encoded(document: Mapping[str, object]) -> bytes:
-    """As it stands in a file, for people too."""
-    return json.dumps(document, indent=1).encode() + b"\n"
-
-
 def replace(
     files: Files, path: str, document: Mapping[str, object], *, found: FileFact | None, mode: int
 ) -> None:
-    """Write it in the place of what was `found` there, as root's.
+    """Write it in the place of what was `found` there, as root's; for people to read too.
 
     Raises FileError (NNA0412: it is other by now).
     """
     expect = found.sha256 if found is not None else ""
-    files.replace(path, encoded(document), mode=mode, uid=0, gid=0, expect_sha256=expect)
+    content = json.dumps(document, indent=1).encode() + b"\n"
+    files.replace(path, content, mode=mode, uid=0, gid=0, expect_sha256=expect)
+
+
+def update(files: Files, path: str, document: Mapping[str, object], *, ignored: Sequence[str] = ()) -> bool:
+    """Write it for everyone to read, where what is there differs in more than the `ignored` members.
+
+    Says whether something was written. Raises FileError.
+    """
+    fact = files.read(path)
+    wanted = json.loads(json.dumps(document))
+    before = parsed(fact)
+    if fact is not None and all(
+        before.get(key) == wanted.get(key) for key in (before.keys() | wanted.keys()) - set(ignored)
+    ):
+        return False
+    replace(files, path, document, found=fact, mode=0o644)
+    return True
 
 
 def drop(files: Files, path: str) -> None:

@@ -164,7 +164,7 @@ def test_every_import_goes_down_the_layers() -> None:
         ("agent.daemon.session", "agent.netfilter.fence", False),
         ("agent.commands.apply", "agent._pb.cri_pb2", False),
         ("agent.plan.order", "agent.apply.execute", False),
-        ("agent.proof.expected", "agent.apply.execute", False),
+        ("agent.proof.inspection", "agent.apply.execute", False),
         ("agent.containerd.render", "agent.plan.diff", False),
         ("agent.facts.node", "agent.node.observe", False),
         ("agent.system.files", "agent.plan.order", False),

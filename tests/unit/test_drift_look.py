@@ -12,7 +12,7 @@ from agent.documents.drift import Finding, Kind, Remedy
 from agent.errors import FileError, ProcessError
 from agent.plan.repair import compare
 from agent.ports import RunningProgram
-from agent.proof import drift, expected
+from agent.proof import drift
 from agent.records import generations
 from agent.steps import Plan, WriteFile
 from tests.unit import change_stage
@@ -50,7 +50,7 @@ def test_a_node_on_which_nothing_was_applied_has_no_drift() -> None:
 def test_what_everyone_may_read_holds_no_content(node: ProvedNode) -> None:
     file = node.node.files.files[paths.EXPECTED]
     assert file.mode == 0o644
-    published = expected.read(node.node.files)
+    published = drift.read_expected(node.node.files)
     assert published is not None
     assert {*published.files} >= {
         TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE, CONTAINERD_CONFIG,
@@ -102,7 +102,7 @@ def test_a_link_that_enabled_the_unit_and_is_gone(node: ProvedNode) -> None:
     node.node.files.link(wants, "..")
     accepted = look(node).generation
     assert accepted is not None
-    expected.publish(node.node.ports, accepted)
+    drift.publish_expected(node.node.ports, accepted)
     assert look(node).findings == ()
     node.node.files.remove_link(wants)
     assert (only(node).kind, only(node).remedy) == (Kind.UNIT_DISABLED, Remedy.REPAIR)
@@ -117,7 +117,7 @@ def test_a_drop_in_that_contradicts_and_one_with_which_the_proof_passed(node: Pr
     assert "Restart=no" in found.what
     accepted = look(node).generation
     assert accepted is not None
-    expected.publish(node.node.ports, accepted)
+    drift.publish_expected(node.node.ports, accepted)
     assert look(node).findings == ()
 
 
@@ -217,9 +217,9 @@ def test_a_program_that_cannot_be_looked_at_is_neither_gone_nor_as_it_was(node: 
     assert looked.unseen == (f"{PROGRAM} could not be looked at: Permission denied",)
     accepted = looked.generation
     assert accepted is not None
-    before = expected.read(node.node.files)
-    expected.publish(node.node.ports, accepted)
-    assert expected.read(node.node.files) == before  # what is known of it is not forgotten
+    before = drift.read_expected(node.node.files)
+    drift.publish_expected(node.node.ports, accepted)
+    assert drift.read_expected(node.node.files) == before  # what is known of it is not forgotten
 
 
 def test_a_process_that_cannot_be_looked_at_may_run_anything(node: ProvedNode) -> None:
@@ -233,24 +233,22 @@ def test_an_apply_with_nothing_to_do_proves_the_node_where_nobody_can_say_that_i
     node: ProvedNode,
 ) -> None:
     files = node.node.files
-    assert not expected.programs_replaced(files)
+    assert not drift.programs_replaced(files)
     files.unreadable[PROGRAM] = FileError("NNA0422", f"cannot look at {PROGRAM}", cause="Permission denied")
-    assert expected.programs_replaced(files)
-    del files.unreadable[PROGRAM]
-    files.put(paths.EXPECTED, b'{"programs": [{}]}')
-    assert expected.programs_replaced(files)
+    assert drift.programs_replaced(files)
 
 
 def test_what_is_told_is_written_once_and_hides_secrets(node: ProvedNode) -> None:
     files = node.node.files
     finding = Finding(Kind.KEYS_CONTRADICTED, "x", "x", Remedy.HAND, "y", ('auth.password = "geheim"',))
     looked = replace(look(node), findings=(finding,))
-    drift.publish(files, looked, at=1.0)
+    drift.tell(node.node.ports, looked)
     assert b"geheim" not in files.files[paths.DRIFT].content
     inode = files.files[paths.DRIFT].inode
-    drift.publish(files, looked, at=2.0)
+    node.node.clock.advance(1)
+    drift.tell(node.node.ports, looked)
     assert files.files[paths.DRIFT].inode == inode
-    drift.publish(files, drift.DriftFound(None), at=3.0)
+    drift.tell(node.node.ports, drift.DriftFound(None))
     assert paths.DRIFT not in files.files
 
 
@@ -271,7 +269,7 @@ def test_a_file_that_only_root_may_read_must_stay_so() -> None:
     step = WriteFile(path, content, 0o600, "because", "", None)
     node = change_stage.a_node()
     change_stage.apply(node, Plan((step,)))
-    (record,) = expected.recorded(generations.history(node.files))
+    (record,) = drift.recorded(generations.history(node.files))
     assert record.mode == 0o600
     assert compare(record, node.files.read(path)) is None
     node.files.put(path, content, mode=0o644)
