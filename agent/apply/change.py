@@ -9,12 +9,13 @@ printing, no signals: those are the verb's.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from agent.apply import confirm, gate, recover, unwind
+from agent.apply import confirm, gate, recover
 from agent.apply.execute import Executor, Progress, Stop
 from agent.apply.gate import Urgency
 from agent.config import accepted
@@ -39,7 +40,9 @@ Prove: TypeAlias = Callable[[], AgentError | None]
 class Intention:
     """What is to be done, and in whose name."""
 
-    verb: str  # "apply", "rollback", "repair" or "remove"
+    verb: str
+    """ "apply", "rollback", "remove", or "repair": that puts back what the newest generation has accepted, so
+    it makes no generation of its own."""
     plan: Plan
     effective: Effective | None
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -51,31 +54,14 @@ class Intention:
     """Of a rollback: the generation whose state comes back."""
     config: Mapping[str, object] | None = None
     """What the node is changed for (`agent.config.accepted`)."""
-    repairs: bool = False
-    """It puts back what the newest generation has accepted, so it makes no generation of its own."""
 
-    def is_in_force(self, last: generations.Generation | None) -> bool:
+    def is_in_force(self, last: generations.Generation) -> bool:
         """Whether the newest generation says the same, so that an empty plan leaves nothing to record.
 
         A rollback ends with an apply: even where no file changes, it is the operator's word that it holds no
         longer.
         """
-        if last is None or (last.verb, last.to) != (self.verb, self.to):
-            return False
-        return accepted.same(last.config, self.config)
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeResult:
-    """What came of it: `generation` is None where nothing had to be changed."""
-
-    generation: int | None
-    steps: tuple[Progress, ...] = ()
-
-    @property
-    def changed(self) -> bool:
-        """Something on the node is other than before."""
-        return bool(self.steps)
+        return (last.verb, last.to) == (self.verb, self.to) and accepted.same(last.config, self.config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +71,8 @@ class Surroundings:
     say: Callable[[str], None]
     progress: Callable[[Progress], None]
     stop: Stop
+    each: Callable[[CheckResult], None] = field(default=lambda _: None)
+    """Is told of every check of the proof."""
     begin: Callable[[journal.Begin], None] = field(default=lambda _: None)
     """Called before the first act, and before the journal is opened: what it raises ends the change."""
     accepted: list[journal.Begin] = field(default_factory=list)
@@ -93,13 +81,22 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an apply or a rollback did. `proof` is None where nothing had to be changed."""
+    """What a change did."""
 
     plan: Plan
     effective: Effective | None
-    result: ChangeResult
-    proof: Proof | None
-    recovered: recover.Recovered | None
+    generation: int | None = None
+    """That it made; None where nothing had to be changed."""
+    steps: tuple[Progress, ...] = ()
+    proof: Proof | None = None
+    """None where nothing had to be changed."""
+    recovered: recover.Recovered | None = None
+    """What was found to do first."""
+
+    @property
+    def changed(self) -> bool:
+        """Something on the node is other than before."""
+        return bool(self.steps)
 
 
 Demand: TypeAlias = Callable[[Config, Facts, Effective | None, Plan], None]
@@ -109,15 +106,6 @@ wanted one."""
 
 def anything(_config: Config, _facts: Facts, _effective: Effective | None, _plan: Plan) -> None:
     """The demand of who wants whatever plan is made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a run reports to, and what it found to do first."""
-
-    around: Surroundings
-    each: Callable[[CheckResult], None]
-    recovered: recover.Recovered | None = None
 
 
 def make_plan(config: Config, ports: Ports) -> tuple[Facts, Effective, Plan]:
@@ -130,7 +118,6 @@ def apply(
     config: Config,
     ports: Ports,
     around: Surroundings,
-    each: Callable[[CheckResult], None],
     *,
     urgency: Urgency = Urgency.BY_HAND,
     demand: Demand = anything,
@@ -152,84 +139,85 @@ def apply(
         config.snapshotter.root, config=accepted.record(installed.pinned(config, facts.programs)),
     )  # fmt: skip
     gate.check(config, ports, plan, urgency)
-    return change(config, ports, facts, intention, Run(around, each, recovered))
+    return replace(change(config, ports, facts, intention, around), recovered=recovered)
 
 
-def change(config: Config, ports: Ports, facts: Facts, intention: Intention, run: Run) -> Outcome:
+def change(config: Config, ports: Ports, facts: Facts, intention: Intention, around: Surroundings) -> Outcome:
     """Carry a plan out, prove it, and publish the proof. `config` is what the node is changed for. The caller
     holds the lock.
 
     Raises ApplyError NNA0402 (put back), NNA0403 (not everything could be), NNA0404 (a signal came before).
     """
-    plan, effective = intention.plan, intention.effective
+    effective = intention.effective
     assert effective is not None  # only a removal leaves none
-    run.around.stop.check()
-    before = waits.before_change(ports, gate.begun_anew(plan))
-    made: list[Proof] = []
+    around.stop.check()
+    before = waits.before_change(ports, gate.begun_anew(intention.plan))
+    deciding: list[Proof] = []
 
-    def proof() -> AgentError | None:
-        made.append(
-            inspection.run_checks(
-                config,
-                ports,
-                facts,
-                effective,
-                before=before,
-                each=run.each,
-                top=inspection.LAST_THAT_DECIDES,
-            )
+    def prove() -> AgentError | None:
+        top = inspection.LAST_THAT_DECIDES
+        deciding.append(
+            inspection.run_checks(config, ports, facts, effective, before=before, each=around.each, top=top)
         )
-        return inspection.must_undo(made[-1])
+        return inspection.must_undo(deciding[-1])
 
     try:
-        result = carry_out(ports, intention, proof, run.around)
+        outcome = carry_out(ports, intention, prove, around)
     except ApplyError as error:
         try:
             inspection.prove_again(config, ports)
         finally:
             raise error  # whatever becomes of the look at the node: it says what was put back
-    if not made:
+    if not deciding:
         inspection.prove_unchanged(config, ports, facts, effective)
-        return Outcome(plan, effective, result, None, run.recovered)
+        return outcome
     inspection.await_route(ports)
     looked = drift.find_drift(config, ports)
-    below = made[-1].checks
-    found = inspection.run_checks(
-        config, ports, facts, effective, before=before, each=run.each, below=below, looked=looked
+    below = deciding[-1].checks
+    proof = inspection.run_checks(
+        config, ports, facts, effective, before=before, each=around.each, below=below, looked=looked
     )
-    proofs.publish(ports.files, found)
+    proofs.publish(ports.files, proof)
     drift.tell(ports, looked)
-    return Outcome(plan, effective, result, found, run.recovered)
+    return replace(outcome, proof=proof)
 
 
-def carry_out(ports: Ports, intention: Intention, prove_it: Prove, around: Surroundings) -> ChangeResult:
+def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surroundings) -> Outcome:
     """One transaction: journal, acts, proof, generation; or the bytes as they were. The caller holds the lock
     and has called `recover.finish`.
 
     An empty plan over an accepted state writes nothing at all. Raises ApplyError NNA0402 (a step or the proof
     failed and the node was put back) or NNA0403 (something could not be put back; it names what).
     """
+    plan, effective = intention.plan, intention.effective
     last = generations.newest(ports.files)
-    if intention.plan.empty and last is not None and intention.is_in_force(last):
-        kept = replace(last, effective=intention.effective, mirror=intention.mirror)
-        generations.publish(ports.files, kept)
-        return ChangeResult(None)
+    if plan.empty and last is not None and intention.is_in_force(last):
+        generations.publish(ports.files, replace(last, effective=effective, mirror=intention.mirror))
+        return Outcome(plan, effective)
     begin = _begin(ports, intention, last.number + 1 if last is not None else 1)
     around.begin(begin)
-    log = _open_journal(ports, begin, intention.plan)
-    took: list[Progress] = []
+    log = journal.ChangeJournal(ports.ledger)
+    try:
+        log.begin(begin, reserve=_reserve(plan))
+    except Exception:
+        confirm.tidy(ports)
+        raise
+    steps: list[Progress] = []
 
     def report(progress: Progress) -> None:
-        took.append(progress)
+        steps.append(progress)
         around.progress(progress)
 
-    failed: AgentError | None
+    stands, failed = last, None
     try:
-        Executor(ports, log, around.stop, report).run(intention.plan.steps)
-        failed = prove_it()
+        Executor(ports, log, around.stop, report).run(plan.steps)
+        failed = prove()
         around.stop.check()
-        if failed is None:
-            stands = _accept(ports, begin, intention, log)
+        if failed is None and intention.verb == "repair":
+            ports.ledger.close()  # what it puts back is accepted already
+        elif failed is None:
+            stands = _generation(ports, begin, intention, log.intents)
+            generations.save(ports.files, stands)
     except AgentError as error:
         failed = error
     except (KeyboardInterrupt, SystemExit) as error:
@@ -237,48 +225,21 @@ def carry_out(ports: Ports, intention: Intention, prove_it: Prove, around: Surro
     except Exception as error:  # noqa: BLE001 - whatever ends a change, the undo runs
         failed = of_a_bug(error)
     if failed is not None:
-        unwind.withdraw(ports, begin, failed)
-        raise unwind.put_back(ports, begin, log.intents, failed, around.say)
+        raise recover.put_back(ports, begin, log.intents, failed, around.say)
     around.accepted.append(begin)
-    if intention.repairs and last is not None:
-        return ChangeResult(last.number, tuple(took))
-    recover.settle(ports, stands)
-    return ChangeResult(begin.generation, tuple(took))
-
-
-def _open_journal(ports: Ports, begin: journal.Begin, plan: Plan) -> journal.ChangeJournal:
-    log = journal.ChangeJournal(ports.ledger)
-    try:
-        log.begin(begin, reserve=_reserve(plan))
-    except Exception:
-        confirm.tidy(ports)
-        raise
-    return log
-
-
-def _accept(
-    ports: Ports, begin: journal.Begin, intention: Intention, log: journal.ChangeJournal
-) -> generations.Generation:
-    """The moment after which nothing is undone."""
-    stands = _generation(ports, begin, intention, log.intents)
-    if intention.repairs:
-        ports.ledger.close()  # what it puts back is accepted already
-    else:
-        generations.save(ports.files, stands)
-    return stands
+    if stands is not None and stands is not last:
+        recover.settle(ports, stands)
+    return Outcome(plan, effective, stands.number if stands is not None else None, tuple(steps))
 
 
 def _begin(ports: Ports, intention: Intention, number: int) -> journal.Begin:
-    answered = waits.containerd_pid(ports) != 0
-    try:
-        points = ports.containerd.image_fs_info(deadline_s=waits.CALL_S).mountpoints if answered else ()
-    except ContainerdError:
-        points = ()
+    answered, mountpoint = waits.containerd_pid(ports) != 0, ""
+    if answered:
+        with contextlib.suppress(ContainerdError):
+            mountpoint = recover.first_mountpoint(ports)
     return journal.Begin(
-        secrets.token_hex(8), intention.verb, number, ports.clock.now(), answered,
-        points[0] if points else "",
-        intention.root,
-    )  # fmt: skip
+        secrets.token_hex(8), intention.verb, number, ports.clock.now(), answered, mountpoint, intention.root
+    )
 
 
 def _reserve(plan: Plan) -> int:
@@ -296,6 +257,5 @@ def _generation(
     )
     return generations.Generation(
         begin.generation, begin.id, ports.clock.now(), intention.verb, steps, intention.effective,
-        intention.versions,
-        intention.mirror, intention.to, intention.config,
+        intention.versions, intention.mirror, intention.to, intention.config,
     )  # fmt: skip

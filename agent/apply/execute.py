@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from agent import paths
-from agent.apply import gate, links
+from agent.apply import gate, services
 from agent.containerd.trial import candidate_path
 from agent.errors import ApplyError, ContainerdError, ProcessError
 from agent.node import waits
@@ -132,9 +132,9 @@ class Executor:
     def _unit(self, step: UnitStep) -> None:
         match step.verb:
             case UnitVerb.ENABLE:
-                links.enable(self.ports, step.unit)
+                services.enable(self.ports, step.unit)
             case UnitVerb.DISABLE:
-                links.disable(self.ports, step.unit)
+                services.disable(self.ports, step.unit)
             case UnitVerb.START | UnitVerb.STOP | UnitVerb.RESTART:
                 if step.unit != paths.SNAPSHOTTER_UNIT:
                     self._containerd_pid, self._containerd_unit = waits.containerd_pid(self.ports), step.unit

@@ -11,8 +11,8 @@ import posixpath
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply import change, daemons, links, recover
-from agent.apply.change import ChangeResult, Surroundings
+from agent.apply import change, recover, services
+from agent.apply.change import Surroundings
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, ContainerdError, FileError, ProcessError
 from agent.facts.node import Facts
@@ -46,7 +46,6 @@ class Removed:
     """What a removal did."""
 
     plan: Plan
-    result: ChangeResult
     stays: tuple[str, ...]
     """What is left on purpose, in words."""
     ended: tuple[str, ...]
@@ -64,7 +63,7 @@ def remove_setup(config: Config, ports: Ports, around: Surroundings, *, force: b
     history = generations.history(ports.files)
     config = generations.in_force(ports.files, config)  # what is to be removed, whatever is wanted by now
     root = config.snapshotter.root
-    use = daemons.in_use(ports, root)
+    use = services.in_use(ports, root)
     if use.containers and not force:
         raise ApplyError(
             "NNA0411", f"{len(use.containers)} containers run on the nydus snapshotter",
@@ -78,12 +77,12 @@ def remove_setup(config: Config, ports: Ports, around: Surroundings, *, force: b
         refuse(mounts.refusals(plan, facts))
     goes_on = named_after(config, facts, plan)
     # Where containerd goes on with the snapshotter that it had before us, its images need what serves them.
-    idle = () if goes_on else daemons.idle(ports, root, use)
+    idle = () if goes_on else services.idle(ports, root, use)
     intention = change.Intention("remove", plan, None, root=root)
-    result = change.carry_out(ports, intention, lambda: _proof(ports, "" if goes_on else root), around)
-    ended = daemons.end(ports, idle, around.say)
+    change.carry_out(ports, intention, lambda: _proof(ports, "" if goes_on else root), around)
+    ended = services.end(ports, idle, around.say)
     stays = (*_stays(ports, root, use, force=force), *_programs(ports))
-    return Removed(plan, result, stays, ended)
+    return Removed(plan, stays, ended)
 
 
 def remove_files(config: Config, ports: Ports, around: Surroundings) -> None:
@@ -97,9 +96,9 @@ def remove_files(config: Config, ports: Ports, around: Surroundings) -> None:
     change.carry_out(ports, intention, lambda: None, around)
     disable = (paths.SNAPSHOTTER_UNIT, UnitVerb.DISABLE)
     if any(isinstance(step, UnitStep) and (step.unit, step.verb) == disable for step in plan.steps):
-        links.disable_at_boot(ports, paths.SNAPSHOTTER_UNIT)
+        services.disable_at_boot(ports, paths.SNAPSHOTTER_UNIT)
     elif any(isinstance(step, ReloadUnits) for step in plan.steps):
-        links.read_again_at_boot(ports)
+        services.read_again_at_boot(ports)
 
 
 def plan_removal(config: Config, ports: Ports) -> Plan:
@@ -139,7 +138,7 @@ def _proof(ports: Ports, root: str) -> AgentError | None:
     return None
 
 
-def _stays(ports: Ports, root: str, use: daemons.Use, *, force: bool) -> tuple[str, ...]:
+def _stays(ports: Ports, root: str, use: services.Use, *, force: bool) -> tuple[str, ...]:
     found = []
     if posixpath.basename(root) in ports.files.listdir(posixpath.dirname(root)):
         # First the images, through containerd: its database still names their snapshots, and a root that was

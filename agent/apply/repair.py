@@ -7,7 +7,7 @@ wants other than was applied is not its business either; that is what `apply` is
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent import paths
@@ -16,7 +16,6 @@ from agent.apply.change import Intention, Surroundings
 from agent.apply.gate import Urgency
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.documents.applied import CheckResult
 from agent.documents.drift import Finding
 from agent.errors import ProcessError
 from agent.facts import node
@@ -94,20 +93,13 @@ def plan_repair(config: Config, ports: Ports, urgency: Urgency) -> Ready:
     return Ready(looked, facts, plan, mend, waiting)
 
 
-def run(
-    config: Config,
-    ports: Ports,
-    around: Surroundings,
-    each: Callable[[CheckResult], None],
-    *,
-    urgency: Urgency,
-) -> RepairOutcome:
+def run(config: Config, ports: Ports, around: Surroundings, *, urgency: Urgency) -> RepairOutcome:
     """Put back what may be put back, and prove it. The caller holds the lock.
 
     Raises PlanError, ApplyError NNA0415 and NNA0416 (nothing touched), NNA0402 (as before), NNA0403,
     FileError.
     """
-    recovered = recover.finish(ports, jobs=True, say=around.say)
+    recover.finish(ports, jobs=True, say=around.say)
     ready = plan_repair(config, ports, urgency)
     last = ready.looked.generation
     if last is None or ready.facts is None or ready.plan.empty:
@@ -121,10 +113,10 @@ def run(
     applied = restored(config, last.config)
     intention = Intention(
         "repair", ready.plan, last.effective, last.versions, last.mirror,
-        applied.snapshotter.root, last.to, last.config, repairs=True,
+        applied.snapshotter.root, last.to, last.config,
     )  # fmt: skip
-    done = change.change(applied, ports, ready.facts, intention, change.Run(around, each, recovered))
-    return RepairOutcome(ready, tuple(step.what for step in done.result.steps), done.proof)
+    done = change.change(applied, ports, ready.facts, intention, around)
+    return RepairOutcome(ready, tuple(step.what for step in done.steps), done.proof)
 
 
 def _account(ports: Ports, subjects: Sequence[str], hints: dict[str, str], urgency: Urgency) -> None:

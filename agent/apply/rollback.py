@@ -19,12 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from agent.apply import change, confirm, daemons, gate, recover, remove
-from agent.apply.change import Demand, Intention, Outcome, Run, Surroundings, anything
+from agent.apply import change, confirm, gate, recover, remove, services
+from agent.apply.change import Demand, Intention, Outcome, Surroundings, anything
 from agent.apply.gate import Urgency
 from agent.config.accepted import record, restored
 from agent.config.model import Config, ContainerdMode
-from agent.documents.applied import CheckResult
 from agent.errors import LockedError, PlanError
 from agent.facts.node import Facts
 from agent.node.observe import observe
@@ -49,7 +48,6 @@ def roll_back(
     config: Config,
     ports: Ports,
     around: Surroundings,
-    each: Callable[[CheckResult], None],
     *,
     to: int | None,
     urgency: Urgency = Urgency.BY_HAND,
@@ -68,18 +66,20 @@ def roll_back(
     gate.check(config, ports, plan, urgency, "rollback")
     newest = generations.newest(ports.files)
     if plan.empty and newest is not None and newest.state == target.state:
-        return Outcome(plan, target.effective, change.ChangeResult(None), None, recovered)
-    intention = Intention(
+        return Outcome(plan, target.effective, recovered=recovered)
+    outcome = change.change(then, ports, facts, _intention(target, then, facts, plan), around)
+    proof = outcome.proof
+    if proof is not None:
+        proof = replace(proof, pending=inspection.pending(config, ports, proof))
+        proofs.publish(ports.files, proof)
+    return replace(outcome, proof=proof, recovered=recovered)
+
+
+def _intention(target: Generation, then: Config, facts: Facts, plan: Plan) -> Intention:
+    return Intention(
         "rollback", plan, target.effective, versions.known_versions(facts), target.mirror,
-        then.snapshotter.root,
-        target.state, target.config,
+        then.snapshotter.root, target.state, target.config,
     )  # fmt: skip
-    outcome = change.change(then, ports, facts, intention, Run(around, each, recovered))
-    if outcome.proof is None:
-        return outcome
-    proof = replace(outcome.proof, pending=inspection.pending(config, ports, outcome.proof))
-    proofs.publish(ports.files, proof)
-    return replace(outcome, proof=proof)
 
 
 def look_back(
@@ -180,9 +180,7 @@ def _versions(target: Generation, facts: Facts) -> tuple[str, ...]:
     )
 
 
-def take_back(
-    config: Config, ports: Ports, around: Surroundings, each: Callable[[CheckResult], None], *, only: str = ""
-) -> TakenBack | None:
+def take_back(config: Config, ports: Ports, around: Surroundings, *, only: str = "") -> TakenBack | None:
     """Take the change back that waits; None where none does (any more), or not the transaction `only`.
 
     The caller holds the lock. Raises ApplyError NNA0402, NNA0403, NNA0411 (a container was started at this
@@ -194,7 +192,7 @@ def take_back(
     cut_off, newest = confirm.is_open(ports, waits), generations.newest(ports.files)
     if newest is not None and newest.id == waits.id:
         recover.finish(ports, jobs=True, say=around.say)
-        why, go_back = _way_back(config, ports, around, each)
+        why, go_back = _way_back(config, ports, around)
         taken = confirm.note_taken(ports, waits, newest.number + 1, why)
         around.say(f"generation {waits.generation} was not confirmed; going back to what was before it")
         go_back()
@@ -210,18 +208,16 @@ def take_back(
     return None
 
 
-def _way_back(
-    config: Config, ports: Ports, around: Surroundings, each: Callable[[CheckResult], None]
-) -> tuple[str, Callable[[], object]]:
+def _way_back(config: Config, ports: Ports, around: Surroundings) -> tuple[str, Callable[[], object]]:
     """What becomes of the node, in words, and the act."""
     *before, last = generations.history(ports.files)
     what = f"generation {last.number} was not confirmed"
     if before:
         to = before[-1].number
-        back = partial(roll_back, config, ports, around, each, to=to, urgency=Urgency.NOW)
+        back = partial(roll_back, config, ports, around, to=to, urgency=Urgency.NOW)
         return f"{what}: the node is as it was after generation {to}", back
     applied = generations.in_force(ports.files, config)
-    count = len(daemons.in_use(ports, applied.snapshotter.root).containers)
+    count = len(services.in_use(ports, applied.snapshotter.root).containers)
     if not count:
         act = partial(remove.remove_setup, applied, ports, around, force=False)
         return f"{what}: the node is as it was without the agent", act
@@ -229,12 +225,10 @@ def _way_back(
         f"new containers start as before; the snapshotter stays for {count} that run on it, until "
         f"nydus-agent remove"
     )
-    return f"{what}: {why}", partial(_stand_by, applied, ports, around, each)
+    return f"{what}: {why}", partial(_stand_by, applied, ports, around)
 
 
-def _stand_by(
-    config: Config, ports: Ports, around: Surroundings, each: Callable[[CheckResult], None]
-) -> None:
+def _stand_by(config: Config, ports: Ports, around: Surroundings) -> None:
     """containerd's default as it was before the first generation, and the snapshotter only for who runs on
     it.
     """
@@ -248,7 +242,7 @@ def _stand_by(
         "rollback", plan, effective, versions.known_versions(facts), mirror, less.snapshotter.root, to=0,
         config=record(less),
     )  # fmt: skip
-    change.change(less, ports, facts, intention, Run(around, each))
+    change.change(less, ports, facts, intention, around)
 
 
 def of_an_earlier_boot(ports: Ports) -> Pending | None:
@@ -289,10 +283,7 @@ def _files_back(config: Config, ports: Ports, around: Surroundings, to: int) -> 
     target = choose(ports.files, to)
     # The unit that recovers at boot may not use the network, and libnftables ends a process that may not.
     then, facts, plan = look_back(config, ports, target, probe_fence=False)
-    intention = Intention(
-        "rollback", remove.files_only(plan), target.effective, versions.known_versions(facts), target.mirror,
-        then.snapshotter.root, target.state, target.config,
-    )  # fmt: skip
+    intention = _intention(target, then, facts, remove.files_only(plan))
     change.carry_out(ports, intention, lambda: None, around)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from agent import paths, wire
 from agent.apply import change, confirm, gate, rollback
-from agent.apply.change import Outcome, Run, Surroundings
+from agent.apply.change import Outcome, Surroundings
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
 from agent.commands import plan_file
@@ -82,20 +82,18 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
                 return _nothing(context, f"nothing is done: {hold}")
             if args.confirm:
                 around = waiting(around, ports, args.confirm, context)
-            outcome = act(
-                args.plan, config, ports, Run(around, proof_lines.progress(context.console)), urgency
-            )
+            outcome = act(args.plan, config, ports, around, urgency)
         return tell(outcome, ports, context, "ApplyResult")
 
 
-def act(path: str | None, config: Config, ports: Ports, run: Run, urgency: Urgency) -> Outcome:
+def act(path: str | None, config: Config, ports: Ports, around: Surroundings, urgency: Urgency) -> Outcome:
     """Do what the configuration wants now, or exactly what the plan in a file says. The caller holds the
     lock.
 
     Raises PlanError (NNA0341: no plan; NNA0341: stale), ApplyError, FileError.
     """
     if path is None:
-        return change.apply(config, ports, run.around, run.each, urgency=urgency)
+        return change.apply(config, ports, around, urgency=urgency)
     then = plan_file.read(ports.files, path)
     to = then["made_by"].get("to")
 
@@ -104,8 +102,8 @@ def act(path: str | None, config: Config, ports: Ports, run: Run, urgency: Urgen
         plan_file.demand(path, then, made, plan_body(plan, effective))
 
     if to is None:
-        return change.apply(config, ports, run.around, run.each, urgency=urgency, demand=demand)
-    return rollback.roll_back(config, ports, run.around, run.each, to=to, urgency=urgency, demand=demand)
+        return change.apply(config, ports, around, urgency=urgency, demand=demand)
+    return rollback.roll_back(config, ports, around, to=to, urgency=urgency, demand=demand)
 
 
 def waiting(around: Surroundings, ports: Ports, seconds: int, context: Context) -> Surroundings:
@@ -131,12 +129,12 @@ def tell(outcome: Outcome, ports: Ports, context: Context, kind: str, **more: ob
         console.warn(warning)
     if outcome.recovered is not None and not outcome.recovered.finished:
         console.line(f"an interrupted {outcome.recovered.verb} was undone first")
-    proof, result = outcome.proof, outcome.result
+    proof = outcome.proof
     document = {
-        "changed": result.changed,
-        "generation": result.generation,
+        "changed": outcome.changed,
+        "generation": outcome.generation,
         "recovered": outcome.recovered is not None,
-        "steps": [{"what": step.what, "took_s": round(step.took_s, 3)} for step in result.steps],
+        "steps": [{"what": step.what, "took_s": round(step.took_s, 3)} for step in outcome.steps],
         "plan": plan_body(outcome.plan, outcome.effective),
         "proof": proof_body(proof) if proof is not None else None,
         "unconfirmed": _unconfirmed(ports),
@@ -147,8 +145,8 @@ def tell(outcome: Outcome, ports: Ports, context: Context, kind: str, **more: ob
         console.line("nothing to do: the node is as wanted")
         return Exit.OK
     waits = confirm.pending(ports.files)
-    took = sum(step.took_s for step in result.steps)
-    console.line(f"generation {result.generation} is in force ({len(result.steps)} steps in {took:.1f} s)")
+    took = sum(step.took_s for step in outcome.steps)
+    console.line(f"generation {outcome.generation} is in force ({len(outcome.steps)} steps in {took:.1f} s)")
     console.line(proof_lines.summary(proof))
     if ports.files.read(paths.STATUS) is None:
         console.line(f"the agent is not running; start it: systemctl start {paths.AGENT_UNIT}")

@@ -57,9 +57,7 @@ def mend(context: Context, config: Config, ports: Ports, urgency: Urgency) -> Ex
     """Put back what may be put back. Raises PlanError, LockedError, ApplyError."""
     with surroundings(context.console) as around:
         with ports.ledger.lock("repair"):
-            outcome = repair.run(
-                config, ports, around, proof_lines.progress(context.console), urgency=urgency
-            )
+            outcome = repair.run(config, ports, around, urgency=urgency)
         return _tell(outcome, context.console)
 
 

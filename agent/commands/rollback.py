@@ -14,7 +14,6 @@ from agent.commands.context import Context
 from agent.commands.plan import display, generation
 from agent.commands.plan_file import plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
-from agent.commands.state import proof_lines
 from agent.config.model import Config
 from agent.errors import ConfigError, Exit
 from agent.ports import Ports
@@ -56,14 +55,13 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         context.console.emit("Plan", plan_body(plan, target.effective))
         return Exit.OK
     urgency = urgency_of(now=args.now)
-    each = proof_lines.progress(context.console)
     with surroundings(context.console) as around:
         with ports.ledger.lock("rollback"):
-            outcome = rollback.roll_back(config, ports, around, each, to=args.to, urgency=urgency)
+            outcome = rollback.roll_back(config, ports, around, to=args.to, urgency=urgency)
         newest = generations.newest(ports.files)
         to = newest.state if newest is not None else None
         exit_ = tell(outcome, ports, context, "RollbackResult", to=to, taken_back=None)
-        if outcome.result.generation is not None and newest is not None:
+        if outcome.generation is not None and newest is not None:
             context.console.line(f"the node is as it was after generation {newest.state}")
             context.console.line(
                 "the configuration is as it was: it holds again with the next nydus-agent apply"
@@ -76,10 +74,9 @@ def take_back(context: Context, ports: Ports, transaction_id: str, *, late: bool
     ended where it is still under way.
     """
     lock = rollback.lock(ports, transaction_id) if late else ports.ledger.lock("rollback")
-    each = proof_lines.progress(context.console)
     with surroundings(context.console) as around:
         with lock:
-            done = rollback.take_back(config_or_default(context), ports, around, each, only=transaction_id)
+            done = rollback.take_back(config_or_default(context), ports, around, only=transaction_id)
         return tell_taken(done, context, ports)
 
 

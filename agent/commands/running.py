@@ -12,6 +12,7 @@ from types import FrameType
 from agent.apply.change import Surroundings
 from agent.apply.execute import Progress, Stop
 from agent.apply.gate import Urgency
+from agent.commands.state import proof_lines
 from agent.console import Console, Tone, Toned
 from agent.errors import AgentError, ApplyError, LockedError, of_a_bug
 from agent.ports import Ledger
@@ -51,7 +52,9 @@ def surroundings(console: Console) -> Iterator[Surroundings]:
     def caught(name: str) -> None:
         stop.signal = stop.signal or name
 
-    around = Surroundings(console.progress, lambda progress: _tell(console, progress), stop)
+    around = Surroundings(
+        console.progress, lambda progress: _tell(console, progress), stop, proof_lines.progress(console)
+    )
     with caught_by(caught):
         try:
             yield around

@@ -37,7 +37,7 @@ class Check:
     """One check of the proof; its number is its place in `CHECKS`."""
 
     name: str
-    look: Callable[[ProofView], CheckResult]
+    run: Callable[[ProofView], CheckResult]
     """It may raise PortError."""
     needs: tuple[int, ...] = ()
     """Checks without which it can say nothing of its own."""
@@ -90,7 +90,7 @@ def run_checks(
         lacking = next(lacks, None)
         try:
             result = (
-                check.look(view)
+                check.run(view)
                 if lacking is None
                 else proofs.not_proved(f"check {lacking} ({CHECKS[lacking - 1].name}) failed")
             )

@@ -49,7 +49,7 @@ def update(files: Files, path: str, document: Mapping[str, object], *, ignored: 
     Says whether something was written. Raises FileError.
     """
     fact = files.read(path)
-    wanted = json.loads(json.dumps(document))
+    wanted = json_value(json.dumps(document).encode())
     before = parsed(fact)
     if fact is not None and all(
         before.get(key) == wanted.get(key) for key in (before.keys() | wanted.keys()) - set(ignored)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.apply import daemons
+from agent.apply import services
 from agent.catalogue.messages import Message
 from tests.node.boot import Node
 from tests.package.deb import NAME, Package, next_version
@@ -122,7 +122,7 @@ def test_what_a_change_unmounts_is_unmounted_on_the_node(node: Node, package: Pa
     """
     node.install_deb(package.path)
     node.run(["mount", "-t", "tmpfs", "tmpfs", "/mnt"])
-    command = " ".join([*daemons.UNMOUNT, "/mnt"])
+    command = " ".join([*services.UNMOUNT, "/mnt"])
     override = f"[Service]\nExecStartPre=\nExecStart=\nExecStart=/usr/bin/{command}\n"
     node.write("/run/systemd/system/nydus-agent-apply.service.d/50-unmount.conf", override)
     node.run(["systemctl", "daemon-reload"])

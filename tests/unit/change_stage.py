@@ -81,7 +81,7 @@ def apply(
     prove: Callable[[], AgentError | None] = lambda: None,
     effective: Effective = EFFECTIVE,
     stop: Stop | None = None,
-) -> change.ChangeResult:
+) -> change.Outcome:
     def quiet(_: object) -> None:
         pass
 

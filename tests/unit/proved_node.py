@@ -103,7 +103,7 @@ class ProvedNode:
         self.node.files.put(paths.STATUS, json.dumps(document).encode(), uid=990)
 
     def apply(self, urgency: Urgency = Urgency.BY_HAND) -> change.Outcome:
-        return change.apply(self.config, self.node.ports, quiet(), lambda _: None, urgency=urgency)
+        return change.apply(self.config, self.node.ports, quiet(), urgency=urgency)
 
     def plan(self) -> Plan:
         _facts, _effective, plan = change.make_plan(self.config, self.node.ports)

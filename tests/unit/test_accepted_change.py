@@ -30,9 +30,9 @@ def act(made: ProvedNode, verb: str) -> None:
     ports, console = made.node.ports, Console(io.StringIO(), io.StringIO(), Format.TEXT)
     with surroundings(console) as around, ports.ledger.lock(verb):
         if verb == "apply":
-            change.apply(made.config, ports, around, lambda _: None)
+            change.apply(made.config, ports, around)
         elif verb == "rollback":
-            rollback.roll_back(made.config, ports, around, lambda _: None, to=1)
+            rollback.roll_back(made.config, ports, around, to=1)
         else:
             remove.remove_setup(made.config, ports, around, force=False)
 

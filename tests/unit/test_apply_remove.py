@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import daemons
 from agent.apply import remove as removal
+from agent.apply import services
 from agent.errors import ApplyError, FileError
 from agent.records import generations
 from tests.fakes.units import unit
@@ -107,7 +107,7 @@ def test_a_forced_removal_leaves_the_ground_under_running_containers(node: Prove
     removed = remove(node, force=True)
     assert removed is not None
     assert removed.ended == ()
-    assert (*daemons.UNMOUNT, IMAGE) not in node.node.processes.ran
+    assert (*services.UNMOUNT, IMAGE) not in node.node.processes.ran
     assert "once the containers on it have ended: crictl rmi --prune" in removed.stays[0]
     assert any("running containers stand on them" in one for one in removed.stays)
     assert any("1 containers run on" in one for one in removed.stays)
@@ -118,7 +118,7 @@ def test_nydusd_that_nobody_uses_ends_with_the_snapshotter(node: ProvedNode) -> 
     assert removed is not None
     assert removed.ended == (IMAGE,)
     ran = node.node.processes.ran
-    assert ran.index((*daemons.UNMOUNT, IMAGE)) < ran.index(("kill", "-TERM", "77"))
+    assert ran.index((*services.UNMOUNT, IMAGE)) < ran.index(("kill", "-TERM", "77"))
 
 
 def test_containers_of_other_snapshotters_are_none_of_our_business(node: ProvedNode) -> None:
@@ -181,7 +181,7 @@ def test_where_systemd_does_not_run_the_files_go_and_nothing_is_restarted(node: 
 def test_applying_again_after_a_removal_is_a_new_generation(node: ProvedNode) -> None:
     remove(node)
     outcome = node.apply()
-    assert outcome.result.generation == 3
+    assert outcome.generation == 3
     assert len(generations.history(node.node.files)) == 1
     removed = remove(node)
     assert removed is not None

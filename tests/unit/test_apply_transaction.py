@@ -77,7 +77,7 @@ def test_a_second_apply_writes_and_restarts_nothing(node: FakeNode) -> None:
     result = apply(
         node, NOTHING, effective=Effective(Switch.FENCE, Dialect.PROXY, use_http=False, reasons=("other",))
     )
-    assert result == change.ChangeResult(None)
+    assert (result.generation, result.changed) == (None, False)
     assert node.files.inodes() == inodes
     assert node.faults.calls[calls:] == []
 

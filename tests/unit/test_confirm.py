@@ -104,19 +104,19 @@ def test_while_a_change_waits_no_other_is_begun_and_both_ways_out_are_named(firs
         first.apply(LOUD)
     assert first.node.files.inodes() == before
     first.confirm()
-    assert first.made.apply().result.generation is None
+    assert first.made.apply().generation is None
 
 
 def test_a_change_can_be_taken_back_at_once(second: Waiting) -> None:
     before = second.made.etc()
     second.apply(LOUD)
     with second.ports.ledger.lock("rollback"):
-        taken = rollback.take_back(LOUD, second.ports, quiet(), lambda _: None)
+        taken = rollback.take_back(LOUD, second.ports, quiet())
     assert taken is not None
     assert second.made.etc() == before
     assert not second.node.alarms.waits(confirm.TIMER)
     with second.ports.ledger.lock("rollback"):
-        assert rollback.take_back(LOUD, second.ports, quiet(), lambda _: None) is None
+        assert rollback.take_back(LOUD, second.ports, quiet()) is None
 
 
 def test_a_timer_that_ends_in_the_middle_of_a_rollback_by_hand_finds_nothing_to_do(second: Waiting) -> None:
@@ -124,7 +124,7 @@ def test_a_timer_that_ends_in_the_middle_of_a_rollback_by_hand_finds_nothing_to_
     second.apply(LOUD)
     second.node.clock.advance(SECONDS)
     (alarm,) = second.node.alarms.due()
-    rollback.roll_back(LOUD, second.ports, quiet(), lambda _: None, to=1)
+    rollback.roll_back(LOUD, second.ports, quiet(), to=1)
     files = second.node.files.inodes()
     assert second.goes_off(alarm) is None
     assert second.node.files.inodes() == files
@@ -134,14 +134,14 @@ def test_a_timer_that_ends_in_the_middle_of_a_rollback_by_hand_finds_nothing_to_
 def test_a_rollback_by_hand_ends_the_waiting(second: Waiting) -> None:
     before = second.made.etc()
     second.apply(LOUD)
-    rollback.roll_back(LOUD, second.ports, quiet(), lambda _: None, to=1)
+    rollback.roll_back(LOUD, second.ports, quiet(), to=1)
     assert confirm.pending(second.node.files) is None
     assert second.pass_time() == []
     assert second.made.etc() == before
 
 
 def test_a_change_that_had_nothing_to_do_waits_for_nothing(second: Waiting) -> None:
-    assert not second.apply().result.changed
+    assert not second.apply().changed
     assert confirm.pending(second.node.files) is None
     assert second.confirm() is None
 
@@ -238,7 +238,7 @@ def test_a_record_that_is_no_record_is_no_change_that_waits(first: Waiting) -> N
         assert confirm.pending(first.node.files) is None
         first.node.files.put(paths.TAKEN_BACK, content)
         assert confirm.taken(first.node.files) is None
-    assert first.made.apply().result.generation == 1
+    assert first.made.apply().generation == 1
 
 
 def test_everyone_may_read_that_a_change_waits_and_nobody_else_may_say_so(first: Waiting) -> None:

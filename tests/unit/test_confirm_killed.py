@@ -165,7 +165,7 @@ def test_a_change_that_was_cut_off_cannot_be_confirmed(first: Waiting) -> None:
 
 def test_a_change_that_was_cut_off_is_undone_by_the_next_one_which_may_begin(first: Waiting) -> None:
     first.killed()
-    assert first.made.apply().result.generation == 1
+    assert first.made.apply().generation == 1
     changed = first.made.etc()
     assert first.pass_time() == []
     assert first.made.etc() == changed

@@ -138,10 +138,10 @@ def test_an_apply_that_has_nothing_to_do_proves_the_new_program_and_knows_it_the
     files = node.node.files
     files.put(PROGRAM, files.files[PROGRAM].content + b"newer", mode=0o755)
     assert only(node).try_ == "sudo nydus-agent apply"
-    assert node.apply().result.changed is False
+    assert node.apply().changed is False
     assert look(node).findings == ()
     before = files.inodes()
-    assert node.apply().result.changed is False
+    assert node.apply().changed is False
     assert files.inodes() == before  # and then it writes nothing at all
 
 

@@ -57,7 +57,7 @@ def test_a_change_whose_restart_is_left_to_the_operator_goes_live_as_a_whole_or_
     assert exit_of(error) is Exit.NOT_AS_WANTED
     assert refused(made, Urgency.BY_ITSELF).code == "NNA0416"
     outcome = made.apply(Urgency.NOW)
-    assert outcome.result.generation == 1
+    assert outcome.generation == 1
     assert outcome.proof is not None
     assert outcome.proof.checks[4].state.value == "ok"
     assert made.plan().empty
@@ -67,7 +67,7 @@ def test_a_change_that_leaves_containerd_alone_needs_no_word_of_the_operator() -
     made = ProvedNode(NEVER)
     made.apply(Urgency.NOW)
     made.config = verbose(NEVER, LogLevel.DEBUG)
-    assert made.apply().result.generation == 2
+    assert made.apply().generation == 2
 
 
 def test_a_restart_by_order_that_does_not_help_is_undone_although_restarts_are_left_to_the_operator() -> None:
@@ -83,7 +83,7 @@ def flip(made: ProvedNode, count: int, urgency: Urgency = Urgency.BY_HAND) -> No
     for number in range(count):
         level = LogLevel.DEBUG if made.config.snapshotter.log_level is LogLevel.INFO else LogLevel.INFO
         made.config = verbose(made.config, level)
-        assert made.apply(urgency).result.changed, number
+        assert made.apply(urgency).changed, number
         made.node.clock.advance(150)
 
 
@@ -96,11 +96,11 @@ def test_people_are_told_when_they_have_restarted_too_much_and_may_insist() -> N
     assert error.code == "NNA0415"
     assert "6 restarts of nydus-snapshotter.service within the last hour, of 6" in error.cause
     assert exit_of(error) is Exit.LOCKED
-    assert made.apply(Urgency.NOW).result.changed
+    assert made.apply(Urgency.NOW).changed
     made.config = verbose(made.config, LogLevel.INFO)
     assert refused(made).code == "NNA0415"
     made.node.clock.advance(3600)
-    assert made.apply().result.changed
+    assert made.apply().changed
 
 
 def test_what_begins_by_itself_stops_at_half_and_leaves_the_rest_to_people() -> None:
@@ -109,7 +109,7 @@ def test_what_begins_by_itself_stops_at_half_and_leaves_the_rest_to_people() -> 
     flip(made, 3, Urgency.BY_ITSELF)
     made.config = verbose(made.config, LogLevel.TRACE)
     assert refused(made, Urgency.BY_ITSELF).code == "NNA0415"
-    assert made.apply(Urgency.BY_HAND).result.changed
+    assert made.apply(Urgency.BY_HAND).changed
 
 
 def test_what_begins_by_itself_waits_until_the_snapshotter_has_run_for_two_minutes() -> None:
@@ -122,7 +122,7 @@ def test_what_begins_by_itself_waits_until_the_snapshotter_has_run_for_two_minut
     error = refused(made, Urgency.BY_ITSELF)
     assert "has run for 1 min 40 s only" in error.cause
     made.node.clock.advance(20)
-    assert made.apply(Urgency.BY_ITSELF).result.changed
+    assert made.apply(Urgency.BY_ITSELF).changed
 
 
 def test_a_change_without_a_restart_is_made_when_the_budget_is_used_up() -> None:
@@ -132,7 +132,7 @@ def test_a_change_without_a_restart_is_made_when_the_budget_is_used_up() -> None
     include = replace(made.config.registries, include=("docker.io",))
     made.config = replace(made.config, registries=include)
     assert units(made.plan()) == []
-    assert made.apply().result.changed
+    assert made.apply().changed
 
 
 # ── the mirror alone

@@ -14,7 +14,7 @@ import pytest
 
 from agent import paths
 from agent.apply import change
-from agent.apply.change import Outcome, Run
+from agent.apply.change import Outcome
 from agent.apply.gate import Urgency
 from agent.commands import apply as apply_verb
 from agent.commands import plan as plan_verb
@@ -37,7 +37,7 @@ def write(node: ProvedNode, to: int | None = None) -> None:
 
 
 def act(node: ProvedNode, urgency: Urgency = Urgency.BY_HAND) -> Outcome:
-    return apply_verb.act(FILE, node.config, node.node.ports, Run(quiet(), lambda _: None), urgency)
+    return apply_verb.act(FILE, node.config, node.node.ports, quiet(), urgency)
 
 
 def refused(node: ProvedNode) -> PlanError:
@@ -72,7 +72,7 @@ def node() -> ProvedNode:
 def test_a_plan_from_a_file_is_carried_out_and_then_used_up(node: ProvedNode) -> None:
     assert node.node.files.files[FILE].mode == 0o600
     outcome = act(node)
-    assert outcome.result.generation == 1
+    assert outcome.generation == 1
     assert outcome.proof is not None
     assert paths.SNAPSHOTTER_CONFIG in told(refused(node))
 
@@ -82,12 +82,12 @@ def test_a_plan_for_a_node_that_is_as_wanted_does_nothing() -> None:
     node.apply()
     write(node)
     inodes = node.node.files.inodes()
-    assert not act(node).result.changed
+    assert not act(node).changed
     assert node.node.files.inodes() == inodes
 
 
 def test_whoever_takes_the_restarts_upon_himself_may_do_so_with_a_file_too(node: ProvedNode) -> None:
-    assert act(node, Urgency.NOW).result.generation == 1
+    assert act(node, Urgency.NOW).generation == 1
 
 
 def test_the_file_is_as_described_and_holds_no_content_of_the_nodes_files(node: ProvedNode) -> None:
@@ -97,7 +97,7 @@ def test_the_file_is_as_described_and_holds_no_content_of_the_nodes_files(node: 
     text = node.node.files.files[FILE].content.decode()
     assert complaints(json.loads(text)) == []
     assert "hunter2" not in text
-    assert act(node).result.changed
+    assert act(node).changed
 
 
 def test_a_file_that_was_edited_since_is_named_and_not_overwritten(node: ProvedNode) -> None:
@@ -179,7 +179,7 @@ def test_a_rollback_can_be_planned_into_a_file_too() -> None:
     outcome = act(node)
     newest = generations.newest(node.node.files)
     assert newest is not None
-    assert (outcome.result.generation, newest.verb, newest.to) == (3, "rollback", 1)
+    assert (outcome.generation, newest.verb, newest.to) == (3, "rollback", 1)
     assert {path: file for path, file in node.etc().items() if not path.startswith("/root")} == before
 
 
@@ -194,7 +194,7 @@ def test_a_plan_after_a_rollback_says_that_the_rollback_holds() -> None:
     assert "generation 3 is a rollback to 1, which holds until nydus-agent apply" in made.plan.notes
     assert not made.plan.empty
     write(node)
-    assert act(node).result.generation == 4
+    assert act(node).generation == 4
     assert plan_verb.make(None, node.config, node.node.ports).plan.empty
 
 

@@ -48,13 +48,13 @@ def test_a_generation_records_the_versions_that_it_was_made_with(applied: Node) 
 
 def test_a_second_apply_of_the_same_version_does_nothing(applied: Node) -> None:
     before = applied.node.files.inodes()
-    assert applied.apply().result.generation is None
+    assert applied.apply().generation is None
     assert applied.node.files.inodes() == before
 
 
 def test_a_newer_version_is_taken_into_use(applied: Node) -> None:
     new = install(applied.node, NYDUS, "2.4.5")
-    assert applied.apply().result.generation == 2
+    assert applied.apply().generation == 2
     assert new in applied.rendered()
 
 
@@ -68,7 +68,7 @@ def test_a_version_that_fails_its_proof_is_taken_back_and_tried_again(applied: N
         assert error.value.code == "NNA0402"
         assert applied.rendered() == before
     purge(applied.node, NYDUS, "2.4.5")
-    assert applied.apply().result.generation is None
+    assert applied.apply().generation is None
 
 
 def fail_while_new(node: Node, before: str) -> None:
@@ -100,7 +100,7 @@ def test_rollback_goes_back_to_the_version_of_then(applied: Node) -> None:
     before = applied.rendered()
     install(applied.node, NYDUS, "2.4.5")
     applied.apply()
-    rollback.roll_back(CONFIG, applied.node.ports, quiet(), lambda _: None, to=None, urgency=Urgency.BY_HAND)
+    rollback.roll_back(CONFIG, applied.node.ports, quiet(), to=None, urgency=Urgency.BY_HAND)
     assert applied.rendered() == before
 
 
@@ -110,7 +110,7 @@ def test_rollback_to_a_version_that_was_purged_is_refused_before_anything_is_tou
     purge(applied.node, NYDUS, "2.4.4")
     before = applied.node.files.snapshot()
     with pytest.raises(PlanError, match="no plan can be made") as error:
-        rollback.roll_back(CONFIG, applied.node.ports, quiet(), lambda _: None, to=1, urgency=Urgency.BY_HAND)
+        rollback.roll_back(CONFIG, applied.node.ports, quiet(), to=1, urgency=Urgency.BY_HAND)
     assert (error.value.code, error.value.try_) == ("NNA0201", "sudo apt install nydus-programs-2.4.4")
     assert applied.node.files.snapshot() == before
 

@@ -46,7 +46,7 @@ def test_a_dead_mirror_does_not_keep_a_node_from_being_set_up() -> None:
     made = ProvedNode()
     made.node.http.on(made.config.mirror.ping_url, answer(503))
     outcome = made.apply()
-    assert outcome.result.generation == 1
+    assert outcome.generation == 1
     assert outcome.proof is not None
     assert outcome.proof.exit is Exit.NOT_AS_WANTED
 
@@ -102,7 +102,7 @@ def test_a_second_apply_proves_and_writes_nothing(node: ProvedNode) -> None:
     inodes = node.node.files.inodes()
     outcome = node.apply()
     assert outcome.proof is None
-    assert not outcome.result.changed
+    assert not outcome.changed
     assert node.node.files.inodes() == inodes
 
 

@@ -33,7 +33,7 @@ def node() -> ProvedNode:
 
 def mend(made: ProvedNode, urgency: Urgency = Urgency.BY_HAND) -> RepairOutcome:
     with made.node.ledger.lock("repair"):
-        return repair.run(made.config, made.node.ports, quiet(), lambda _: None, urgency=urgency)
+        return repair.run(made.config, made.node.ports, quiet(), urgency=urgency)
 
 
 def published(made: ProvedNode) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Node(ProvedNode):
         self.node.containerd.mountpoints = (root if default else "/var/lib/containerd/overlayfs",)
 
     def back(self, to: int | None = None) -> Outcome:
-        return rollback.roll_back(self.config, self.node.ports, quiet(), lambda _: None, to=to)
+        return rollback.roll_back(self.config, self.node.ports, quiet(), to=to)
 
     def _containerd_restarted(self, name: str, verb: str) -> None:
         if (name, verb) == (paths.CONTAINERD_UNIT, "restart"):
@@ -87,7 +87,7 @@ def jobs(outcome: Outcome) -> list[str]:
 def test_a_rollback_brings_every_file_back_byte_for_byte(node: Node) -> None:
     outcome = node.back(1)
     assert node.etc() == node.states[1]
-    assert outcome.result.generation == 4
+    assert outcome.generation == 4
     assert (node.newest.verb, node.newest.to) == ("rollback", 1)
     assert outcome.proof is not None
     assert all(check.state is CheckState.OK for check in outcome.proof.checks[:7])
@@ -145,20 +145,20 @@ def test_where_nothing_was_applied_there_is_nothing_to_go_back_from() -> None:
 
 def test_going_back_to_what_is_in_force_writes_nothing(node: Node) -> None:
     inodes = node.node.files.inodes()
-    assert not node.back(3).result.changed
+    assert not node.back(3).changed
     assert node.node.files.inodes() == inodes
     node.back(1)
     inodes = node.node.files.inodes()
-    assert not node.back(1).result.changed
+    assert not node.back(1).changed
     assert node.node.files.inodes() == inodes
 
 
 def test_after_a_rollback_apply_does_what_the_configuration_wants_again(node: Node) -> None:
     node.back(1)
     outcome = node.apply()
-    assert outcome.result.generation == 5
+    assert outcome.generation == 5
     assert node.etc() == node.states[3]
-    assert not node.apply().result.changed
+    assert not node.apply().changed
 
 
 def test_a_rollback_holds_until_somebody_says_apply(node: Node) -> None:
@@ -363,5 +363,5 @@ def test_restarts_that_the_operator_keeps_to_himself_are_made_by_a_rollback_only
         node.config, node.node.ports, rollback.choose(node.node.files, 1)
     )
     assert any("left to you" in one for one in plan.warnings)
-    rollback.roll_back(node.config, node.node.ports, quiet(), lambda _: None, to=1, urgency=Urgency.NOW)
+    rollback.roll_back(node.config, node.node.ports, quiet(), to=1, urgency=Urgency.NOW)
     assert node.etc() == node.states[1]

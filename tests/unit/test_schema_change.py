@@ -64,7 +64,7 @@ def test_an_apply_and_one_that_had_nothing_to_do(node: ProvedNode) -> None:
 
 def test_a_rollback(node: ProvedNode) -> None:
     node.apply()
-    outcome = rollback.roll_back(LOUD, node.node.ports, quiet(), lambda _: None, to=1)
+    outcome = rollback.roll_back(LOUD, node.node.ports, quiet(), to=1)
     document = told(
         lambda context: apply_verb.tell(
             outcome, node.node.ports, context, "RollbackResult", to=1, taken_back=None
@@ -101,7 +101,7 @@ def test_the_history_names_what_each_generation_changed_and_which_is_in_force(
     node: ProvedNode, tmp_path: Path
 ) -> None:
     node.apply()
-    rollback.roll_back(LOUD, node.node.ports, quiet(), lambda _: None, to=1)
+    rollback.roll_back(LOUD, node.node.ports, quiet(), to=1)
     document = printed(on_disk(node, tmp_path), "generations")
     assert complaints(document) == []
     first, second, third = document["generations"]
@@ -136,7 +136,7 @@ def test_what_begins_by_itself(node: ProvedNode, tmp_path: Path) -> None:
 
 def test_a_rollback_is_not_undone_by_a_reboot_or_an_installation(node: ProvedNode, tmp_path: Path) -> None:
     node.apply()
-    rollback.roll_back(LOUD, node.node.ports, quiet(), lambda _: None, to=1)
+    rollback.roll_back(LOUD, node.node.ports, quiet(), to=1)
     on_disk(node, tmp_path)
     (tmp_path / "agent.toml").write_text("[apply]\non_install = true\n")
     for occasion in ("boot", "install"):

@@ -47,7 +47,7 @@ class Waiting:
         """`apply --confirm`."""
         around = waiting(quiet(), self.ports, seconds, self.context)
         with self.ports.ledger.lock("apply"):
-            return change.apply(config or self.made.config, self.ports, around, lambda _: None)
+            return change.apply(config or self.made.config, self.ports, around)
 
     def killed(self) -> None:
         """`apply --confirm` that is killed in its middle."""
@@ -69,7 +69,7 @@ class Waiting:
         only = last.removeprefix("--unconfirmed=")
         assert (program, verb) == ("/usr/bin/nydus-agent", "rollback")
         with rollback.lock(self.ports, only):
-            return rollback.take_back(self.made.config, self.ports, quiet(), lambda _: None, only=only)
+            return rollback.take_back(self.made.config, self.ports, quiet(), only=only)
 
     def reboot(self) -> TakenBack | None:
         """Recovery before the runtimes start, then the boot goes on."""

@@ -12,7 +12,6 @@ from agent.apply import recover, rollback
 from agent.commands.context import Context
 from agent.commands.rollback import config_or_default
 from agent.commands.running import surroundings
-from agent.commands.state import proof_lines
 from agent.errors import Exit
 from agent.records.unconfirmed import TakenBack
 
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
             if done is None:
                 ports.ledger.close()  # what a change left that was killed before it began
             if waits is not None and jobs:
-                taken = rollback.take_back(config, ports, around, proof_lines.progress(context.console))
+                taken = rollback.take_back(config, ports, around)
             elif waits is not None:
                 taken = rollback.take_back_files(config, ports, around, waits)
         return tell(done, context, taken)

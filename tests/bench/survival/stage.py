@@ -157,13 +157,13 @@ class Stage:
         """The verb."""
         ports = self.ports
         with ports.ledger.lock("apply"):
-            change.apply(config, ports, quiet(), lambda _: None)
+            change.apply(config, ports, quiet())
 
     def roll_back(self) -> None:
         """The verb."""
         ports = self.ports
         with ports.ledger.lock("rollback"):
-            rollback.roll_back(SECOND, ports, quiet(), lambda _: None, to=1)
+            rollback.roll_back(SECOND, ports, quiet(), to=1)
 
     def remove(self) -> None:
         """The verb."""

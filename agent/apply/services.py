@@ -1,17 +1,24 @@
-"""nydusd processes that outlive their snapshotter (KillMode=process), and what stands on them.
+"""What outlives a change of files: nydusd processes (KillMode=process), and the links that enable a unit.
 
 A nydusd on whose mount a container's root stands is never touched. Others are cache: the snapshotter starts
 them again when it runs again.
+
+systemd lays and removes links, and does not wait until they are on the disk. A power cut could otherwise take
+the link of a change that was accepted: containerd would name a snapshotter that does not start at boot.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent import paths
 from agent.errors import FileError, NydusdError, ProcessError
+from agent.node import waits
 from agent.ports import Ports
 
+_UNITS = "/etc/systemd/system"
 _MOUNTS = "/proc/1/mounts"
 _CALL_S = 5.0
 
@@ -96,3 +103,50 @@ def run(ports: Ports, argv: list[str]) -> None:
         ports.processes.run(argv, deadline_s=_CALL_S, ok=(0, 1, 32))
     except ProcessError:
         return
+
+
+def enable(ports: Ports, unit: str) -> None:
+    """Through systemd. Raises SystemdError, FileError."""
+    ports.units.enable(unit)
+    _keep(ports)
+
+
+def disable(ports: Ports, unit: str) -> None:
+    """Through systemd. Raises SystemdError, FileError."""
+    ports.units.disable(unit)
+    _keep(ports)
+
+
+def enable_at_boot(ports: Ports, unit: str) -> None:
+    """As files, without asking a systemd that waits for us. Raises ProcessError, FileError."""
+    ports.processes.run(["systemctl", "--root=/", "--quiet", "enable", unit], deadline_s=waits.CALL_S)
+    _keep(ports)
+
+
+def disable_at_boot(ports: Ports, unit: str) -> bool:
+    """As files; says whether there was a link. Raises FileError."""
+    return sum(ports.files.remove_link(f"{directory}/{unit}") for directory in _directories(ports)) > 0
+
+
+def read_again_at_boot(ports: Ports) -> None:
+    """Where the snapshotter's unit is somebody's own too, systemd may have read the other one at this boot.
+
+    It waits for no job. A failure leaves the start to the next boot.
+    """
+    try:
+        packaged = ports.files.read(paths.PACKAGED_UNIT_FILE) is not None
+    except FileError:
+        packaged = True
+    if packaged:
+        with contextlib.suppress(ProcessError):
+            ports.processes.run(["systemctl", "daemon-reload"], deadline_s=waits.CALL_S)
+
+
+def _keep(ports: Ports) -> None:
+    for directory in (*_directories(ports), _UNITS):
+        ports.files.sync(directory)
+
+
+def _directories(ports: Ports) -> tuple[str, ...]:
+    names = ports.files.listdir(_UNITS)
+    return tuple(f"{_UNITS}/{name}" for name in names if name.endswith((".wants", ".requires")))
