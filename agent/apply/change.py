@@ -29,7 +29,7 @@ from agent.ports import Ports
 from agent.programs import versions
 from agent.proof import drift, inspection, proofs
 from agent.proof.proofs import Proof
-from agent.records import generations, journal, undo
+from agent.records import generations, journal
 from agent.steps import Plan, RemoveFile, WriteFile
 
 Prove: TypeAlias = Callable[[], AgentError | None]
@@ -251,7 +251,7 @@ def _reserve(plan: Plan) -> int:
 def _generation(
     ports: Ports, begin: journal.Begin, intention: Intention, intents: tuple[journal.Intent, ...]
 ) -> generations.Generation:
-    lasting = (undo.PutBack, undo.UnitBack, undo.ReloadBack)
+    lasting = (journal.PutBack, journal.UnitBack, journal.ReloadBack)
     steps = tuple(
         generations.DoneStep(one.what, one.undo) for one in intents if isinstance(one.undo, lasting)
     )

@@ -15,7 +15,7 @@ from agent.errors import ApplyError, ContainerdError, ProcessError
 from agent.node import waits
 from agent.node.images import NAMESPACE
 from agent.ports import Ports
-from agent.records import undo
+from agent.records import journal
 from agent.records.journal import ChangeJournal
 from agent.steps import (
     AwaitContainerd,
@@ -63,7 +63,7 @@ class Executor:
     """Runs steps in order and stops at the first that fails (AgentError); nothing is undone here."""
 
     ports: Ports
-    journal: ChangeJournal
+    log: ChangeJournal
     stop: Stop
     report: Callable[[Progress], None]
     _containerd_pid: int = field(default=0, init=False)
@@ -74,34 +74,36 @@ class Executor:
         for number, step in enumerate(steps, 1):
             self.stop.check()
             began = self.ports.clock.monotonic()
-            intent = self.journal.intend(what(step), self._undo(step))
+            intent = self.log.intend(what(step), self._undo(step))
             self._act(step)
-            self.journal.done(intent)
+            self.log.done(intent)
             took = self.ports.clock.monotonic() - began
             self.report(Progress(number, len(steps), what(step), took))
         self.stop.check()
 
-    def _undo(self, step: Step) -> undo.Undo:
+    def _undo(self, step: Step) -> journal.Undo:
         match step:
             case WriteFile():
-                return undo.PutBack(
+                return journal.PutBack(
                     step.path, step.content_before, step.content, step.mode_before, step.uid, step.gid,
                     missing_directories(self.ports, step.path), step.owned, step.mode,
                 )  # fmt: skip
             case RemoveFile():
-                return undo.PutBack(
+                return journal.PutBack(
                     step.path, step.content_before, None, step.mode_before, step.uid, step.gid
                 )
             case CheckContainerdConfig():
                 (path, content), *others = trial_files(step)
-                also = tuple((one, undo.digest(what)) for one, what in others)
-                return undo.Scratch(path, undo.digest(content), also, missing_directories(self.ports, path))
+                also = tuple((one, journal.digest(what)) for one, what in others)
+                return journal.Scratch(
+                    path, journal.digest(content), also, missing_directories(self.ports, path)
+                )
             case UnitStep():
-                return undo.unit_back(self.ports.units.get(step.unit), step.unit, step.verb)
+                return journal.unit_back(self.ports.units.get(step.unit), step.unit, step.verb)
             case ReloadUnits():
-                return undo.ReloadBack()
+                return journal.ReloadBack()
             case AwaitSnapshotter() | AwaitContainerd() | UnpackImage():
-                return undo.Nothing()
+                return journal.Nothing()
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -211,7 +213,7 @@ def check_containerd_config(ports: Ports, step: CheckContainerdConfig) -> None:
         ) from None  # fmt: skip
     finally:
         for path, content in files:
-            ports.files.remove(path, expect_sha256=undo.digest(content))
+            ports.files.remove(path, expect_sha256=journal.digest(content))
         for directory in reversed(made):  # the step that goes live makes and records them
             ports.files.remove_empty_directory(directory)
     wrong = unexpected(dump.stdout, step.expect)

@@ -19,7 +19,7 @@ from agent.errors import AgentError, ApplyError, FileError, PortError, SystemdEr
 from agent.node import waits
 from agent.ports import Ports
 from agent.proof import drift
-from agent.records import generations, journal, json_files, undo
+from agent.records import generations, journal, json_files
 from agent.records.generations import Generation
 from agent.steps import UnitVerb
 
@@ -60,7 +60,7 @@ def finish(ports: Ports, *, jobs: bool, say: Say) -> Recovered | None:
     report = _take_back(ports, begin, found.intents, say, jobs=jobs)
     if not report.complete:
         what = f"an interrupted {begin.verb} could not be undone as a whole"
-        raise _incomplete(what, "; ".join(report.left), report.told)
+        raise _incomplete(what, "; ".join(report.left), report.words)
     return Recovered(begin.verb, begin.started, finished=False, restored=tuple(report.restored))
 
 
@@ -80,7 +80,7 @@ def put_back(
         return _incomplete(incomplete, f"{cause}; and then: {_error(error)}", failed.seen)
     unfailing(say)(f"failed: {failed.what}; putting the node back as it was")
     report = _take_back(ports, begin, intents, say, jobs=True)
-    seen = (*failed.seen, *report.told)
+    seen = (*failed.seen, *report.words)
     if report.complete:
         return ApplyError(
             "NNA0402", f"{begin.verb} failed; the node is as it was before", cause=cause,
@@ -172,12 +172,12 @@ class UnwindReport:
         return not self.left
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def words(self) -> tuple[str, ...]:
         """What was put back, for an error."""
         return tuple(f"put back: {one}" for one in self.restored)
 
 
-def unwind(ports: Ports, undos: Sequence[undo.Undo], root: str, *, jobs: bool, say: Say) -> UnwindReport:
+def unwind(ports: Ports, undos: Sequence[journal.Undo], root: str, *, jobs: bool, say: Say) -> UnwindReport:
     """Undo, newest stage first. Never raises for what one undo cannot do: that goes into the report.
 
     It stops where to go on would leave containerd with the name of a snapshotter that does not run: the node
@@ -189,7 +189,7 @@ def unwind(ports: Ports, undos: Sequence[undo.Undo], root: str, *, jobs: bool, s
     report = UnwindReport()
     say = unfailing(say)
     ports.ledger.spend()
-    stages = undo.stages(undos)
+    stages = journal.stages(undos)
     for number, stage in enumerate(stages, 1):
         _stage(ports, stage, root, report, say, jobs=jobs)
         if not report.complete and (_still_named(ports, stage) or _named_again(stages[number:])):
@@ -209,7 +209,7 @@ def unfailing(say: Say) -> Say:
     return told
 
 
-def _still_named(ports: Ports, stage: undo.Stage) -> bool:
+def _still_named(ports: Ports, stage: journal.Stage) -> bool:
     """Whether a file in which our change named the snapshotter could not be put back and still does."""
     for file in stage.files:
         if not names_snapshotter(file.after):
@@ -223,17 +223,19 @@ def _still_named(ports: Ports, stage: undo.Stage) -> bool:
     return False
 
 
-def _named_again(stages: Sequence[undo.Stage]) -> bool:
+def _named_again(stages: Sequence[journal.Stage]) -> bool:
     """Whether what is left to be undone took the snapshotter's name out of a file."""
     files = [file for stage in stages for file in stage.files]
     return any(names_snapshotter(file.before) and not names_snapshotter(file.after) for file in files)
 
 
-def _names(stage: undo.Stage) -> list[str]:
+def _names(stage: journal.Stage) -> list[str]:
     return list(dict.fromkeys([*(one.path for one in stage.files), *(one.unit for one in stage.units)]))
 
 
-def _stage(ports: Ports, stage: undo.Stage, root: str, report: UnwindReport, say: Say, *, jobs: bool) -> None:
+def _stage(
+    ports: Ports, stage: journal.Stage, root: str, report: UnwindReport, say: Say, *, jobs: bool
+) -> None:
     for scratch in stage.scratch:
         for path, sha256 in ((scratch.path, scratch.sha256), *scratch.also):
             _try(report, path, partial(_scratch, ports, path, sha256))
@@ -266,7 +268,7 @@ def _error(error: Exception) -> AgentError:
     return error if isinstance(error, AgentError) else of_a_bug(error)
 
 
-def _narrow(ports: Ports, unit: undo.UnitBack, root: str, say: Say, *, jobs: bool) -> str:
+def _narrow(ports: Ports, unit: journal.UnitBack, root: str, say: Say, *, jobs: bool) -> str:
     """Before the files go back: what was not running stops, what was not enabled is disabled."""
     if unit.verb is UnitVerb.ENABLE and not unit.was_enabled:
         if not jobs:
@@ -296,7 +298,7 @@ def _disabled(ports: Ports, unit: str) -> bool:
     return True
 
 
-def _at_boot(ports: Ports, unit: undo.UnitBack) -> str:
+def _at_boot(ports: Ports, unit: journal.UnitBack) -> str:
     """Without waiting for systemd, which waits for us: what it has read of its unit files at this boot is too
     new.
 
@@ -312,7 +314,7 @@ def _at_boot(ports: Ports, unit: undo.UnitBack) -> str:
     return "enabled" if verb == "start" else ""
 
 
-def _widen(ports: Ports, unit: undo.UnitBack, say: Say) -> str:
+def _widen(ports: Ports, unit: journal.UnitBack, say: Say) -> str:
     """After the files went back: what was running runs on them, what was enabled is enabled."""
     if unit.verb is UnitVerb.DISABLE and unit.was_enabled:
         services.enable(ports, unit.unit)
@@ -341,7 +343,7 @@ def _scratch(ports: Ports, path: str, sha256: str) -> str:
     return "removed"
 
 
-def _file_back(ports: Ports, back: undo.PutBack) -> str:
+def _file_back(ports: Ports, back: journal.PutBack) -> str:
     fact = ports.files.read(back.path)
     seen = fact.sha256 if fact is not None else ""
     ports.files.sweep(back.path)

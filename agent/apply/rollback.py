@@ -32,7 +32,7 @@ from agent.plan.rollback import Touched
 from agent.ports import Files, Ports
 from agent.programs import versions
 from agent.proof import inspection, proofs
-from agent.records import generations, undo
+from agent.records import generations, journal
 from agent.records.generations import Generation
 from agent.records.unconfirmed import Pending, TakenBack
 from agent.steps import Plan
@@ -150,15 +150,15 @@ def _no_generation(cause: str, try_: str) -> PlanError:
 
 def touched(history: Sequence[Generation], target: Generation) -> tuple[Touched, ...]:
     """What the generations did to each file, in the order in which files were first touched."""
-    backs: dict[str, list[tuple[int, undo.PutBack]]] = {}
+    backs: dict[str, list[tuple[int, journal.PutBack]]] = {}
     for generation in history:
         for one in generation.steps:
-            if isinstance(one.undo, undo.PutBack):
+            if isinstance(one.undo, journal.PutBack):
                 backs.setdefault(one.undo.path, []).append((generation.number, one.undo))
     return tuple(_touched(path, found, target.number) for path, found in backs.items())
 
 
-def _touched(path: str, found: Sequence[tuple[int, undo.PutBack]], target: int) -> Touched:
+def _touched(path: str, found: Sequence[tuple[int, journal.PutBack]], target: int) -> Touched:
     kept = sum(number <= target for number, _ in found)
     changes = tuple((back.before, back.after) for _, back in found)
     last = found[kept - 1][1] if kept else None

@@ -81,7 +81,7 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     context.console.line(proof_lines.summary(proof))
     refusing = [one for one in access if one.state is CheckState.FAILED]
     for one in refusing:
-        context.console.line(Toned(f"{one.registry}: {one.detail}", Tone.BAD))
+        context.console.line(Toned(f"{one.name}: {one.detail}", Tone.BAD))
     return Exit.NOT_AS_WANTED if refusing or left or proof.unrenewed else proof.exit
 
 

@@ -17,7 +17,7 @@ from agent.errors import Exit, PlanError
 from agent.node.machine import present
 from agent.plan import show
 from agent.ports import Files
-from agent.records import generations, undo
+from agent.records import generations, journal
 from agent.records.generations import Generation
 from agent.records.unconfirmed import Pending
 
@@ -81,11 +81,11 @@ def _show(one: Generation, context: Context, *, in_force: bool, waits: Pending |
         context.console.line("     ", Toned(versions, Tone.FAINT))
 
 
-def _backs(one: Generation) -> list[undo.PutBack]:
-    return [done.undo for done in one.steps if isinstance(done.undo, undo.PutBack)]
+def _backs(one: Generation) -> list[journal.PutBack]:
+    return [done.undo for done in one.steps if isinstance(done.undo, journal.PutBack)]
 
 
-def _change(back: undo.PutBack) -> str:
+def _change(back: journal.PutBack) -> str:
     if back.before is None:
         return "created"
     return "removed" if back.after is None else "changed"
@@ -97,7 +97,7 @@ def _files(one: Generation) -> list[str]:
 
 def _units(one: Generation) -> list[str]:
     return [
-        f"{done.undo.verb} {done.undo.unit}" for done in one.steps if isinstance(done.undo, undo.UnitBack)
+        f"{done.undo.verb} {done.undo.unit}" for done in one.steps if isinstance(done.undo, journal.UnitBack)
     ]
 
 

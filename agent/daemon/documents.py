@@ -17,7 +17,7 @@ from agent.codec import DocumentError, from_json
 from agent.documents.applied import CheckState, EffectiveDocument, ProofDocument
 from agent.documents.status import PinStatus
 from agent.durations import in_words
-from agent.facts.daemon import Moment
+from agent.facts.node import Moment
 from agent.health.evidence import Mode, Pinned, Route
 from agent.outside_json import json_value
 

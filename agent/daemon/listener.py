@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from agent.daemon.settings import Settings
 from agent.errors import PortError
-from agent.facts.daemon import Listener
+from agent.facts.node import Listener
 from agent.health.evidence import MirrorEnded, OwnerSeen
 from agent.health.owner import Owner, judge
 from agent.ports import ListenerProcesses, SocketTables

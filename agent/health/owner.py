@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import ipaddress
 
-from agent.facts.daemon import Listener
+from agent.facts.node import Listener
 
 
 class Owner(enum.StrEnum):

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.errors import FenceError
-from agent.facts.daemon import Listener
+from agent.facts.node import Listener
 from agent.ports import Holders
 
 _WALK = 4000

@@ -21,7 +21,7 @@ from typing import Any
 
 from agent import paths
 from agent.errors import FenceError
-from agent.facts.daemon import FenceAbility
+from agent.facts.node import FenceAbility
 from agent.facts.transfer import Standing, standing
 from agent.netfilter.cgroups import CgroupTree
 from agent.netfilter.nft import Elements, GoneError, Nft

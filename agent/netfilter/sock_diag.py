@@ -22,7 +22,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.facts.daemon import Listener
+from agent.facts.node import Listener
 from agent.facts.transfer import Transfer
 from agent.netfilter.netlink import (
     ACK,

@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from agent.facts.daemon import Moment
+from agent.facts.node import Moment
 
 _MACHINE_ID = "/etc/machine-id"
 _BOOT_ID = "sys/kernel/random/boot_id"

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # the daemon has these ports too, and no use for what the plan is made of
-    from agent.facts.daemon import FileFact, Listener, Moment
-    from agent.facts.node import UnitFact
+    from agent.facts.node import FileFact, Listener, Moment, UnitFact
 
 
 class Files(Protocol):

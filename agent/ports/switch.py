@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.facts.daemon import FenceAbility, Listener
+from agent.facts.node import FenceAbility, Listener
 from agent.ports.node import Cgroups, Processes, SocketTables
 
 

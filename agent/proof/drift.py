@@ -40,7 +40,7 @@ from agent.plan.repair import FileDrift, Recorded, compare, keys_after, parsed
 from agent.plan.show import hide
 from agent.ports import Files, Ports
 from agent.proof import drift_running
-from agent.records import generations, json_files, undo
+from agent.records import generations, journal, json_files
 from agent.records.generations import Generation
 
 _LINK = f"/etc/systemd/system/multi-user.target.wants/{paths.SNAPSHOTTER_UNIT}"
@@ -211,12 +211,12 @@ def recorded(history: Sequence[Generation]) -> tuple[Recorded, ...]:
     found: dict[str, Recorded] = {}
     for generation in history:
         for one in generation.steps:
-            if isinstance(one.undo, undo.PutBack):
+            if isinstance(one.undo, journal.PutBack):
                 found[one.undo.path] = _recorded(one.undo, found.get(one.undo.path))
     return tuple(found.values())
 
 
-def _recorded(back: undo.PutBack, last: Recorded | None) -> Recorded:
+def _recorded(back: journal.PutBack, last: Recorded | None) -> Recorded:
     whole = back.owned or back.path == paths.NYDUSD_TEMPLATE
     if back.after is not None:
         whole = whole or node.marked(back.after)

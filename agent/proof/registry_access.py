@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from agent import paths
 from agent.config.model import Config
-from agent.documents.applied import CheckState
+from agent.documents.applied import CheckResult, CheckState
 from agent.dragonfly.command_line import DfdaemonLogLevel, environment_of, log_level
 from agent.errors import AgentError, CredentialError, FileError, PortError
 from agent.facts.node import Unknown, Version
@@ -44,17 +44,11 @@ class RegistryPorts:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """One registry: whether it lets us in, and what was tried."""
+class Access(CheckResult):
+    """One registry, by its `name`: whether it lets us in, and what was tried. FAILED: it refuses, or nydusd
+    will be refused. UNKNOWN: it did not answer in a way that tells.
+    """
 
-    registry: str
-    state: CheckState
-    """OK, FAILED (it refuses, or nydusd will be refused), UNKNOWN (it did not answer in a way that tells)."""
-    detail: str
-    code: str = ""
-    cause: str = ""
-    evidence: tuple[str, ...] = ()
-    try_: str = ""
     private: bool = False
     """It wants to know who asks."""
 
@@ -85,7 +79,7 @@ def ask_registries(
     found = []
     for registry, repository in _in_use(config, ports).items():
         if ports.clock.monotonic() > end:
-            found.append(Access(registry, CheckState.UNKNOWN, "not asked: the others took too long"))
+            found.append(Access(0, registry, CheckState.UNKNOWN, "not asked: the others took too long"))
         else:
             found.append(_access(_Asked(registry, repository), registries, version))
     return tuple(found)
@@ -148,7 +142,7 @@ def body(found: Sequence[Access]) -> list[dict[str, object]]:
     """For the JSON document."""
     return [
         {
-            "registry": one.registry, "state": one.state.value, "detail": one.detail, "code": one.code,
+            "registry": one.name, "state": one.state.value, "detail": one.detail, "code": one.code,
             "cause": one.cause, "evidence": list(one.evidence), "try": one.try_,
         }
         for one in found
@@ -192,7 +186,9 @@ def _access(asked: _Asked, ports: RegistryPorts, version: Version | Unknown) -> 
     except PortError as error:
         return _silent(asked.registry, error)
     if answer.status != 401:
-        return _judged(Access(asked.registry, CheckState.OK, f"lets everyone read {asked.where}"), answer, ())
+        return _judged(
+            Access(0, asked.registry, CheckState.OK, f"lets everyone read {asked.where}"), answer, ()
+        )
     return replace(_identified(asked, answer, ports, version), private=True)
 
 
@@ -213,7 +209,7 @@ def _identified(
         who = f"lets us read {asked.where} with {looked.tried[-1]}"
     else:
         who = f"lets everyone read {asked.where}, with a token"
-    seen = _judged(Access(asked.registry, CheckState.OK, who), answer, looked.tried)
+    seen = _judged(Access(0, asked.registry, CheckState.OK, who), answer, looked.tried)
     if seen.state is not CheckState.OK or looked.credential is None:
         return seen
     return _reaching_nydusd(seen, looked, ports, version)
@@ -223,14 +219,14 @@ def _judged(well: Access, answer: HttpAnswer, tried: tuple[str, ...]) -> Access:
     """`well`, unless the answer says otherwise."""
     if answer.status in (401, 403):
         error = CredentialError(
-            "NNA1205", f"{well.registry} refuses this node",
+            "NNA1205", f"{well.name} refuses this node",
             cause=f"it answers {answer.status} to what was found",
             seen=tried,
         )  # fmt: skip
-        return _failed(well.registry, error)
+        return _failed(well.name, error)
     if answer.status in (200, 404):
         return well
-    return Access(well.registry, CheckState.UNKNOWN, f"answers {answer.status}, which tells nothing")
+    return Access(0, well.name, CheckState.UNKNOWN, f"answers {answer.status}, which tells nothing")
 
 
 def _reaching_nydusd(
@@ -242,7 +238,7 @@ def _reaching_nydusd(
         only = keys_of(looked.registry) == (asked,)  # what was found is found so: a helper need not run again
         exact = looked if only else ports.credentials.exactly(asked, deadline_s=_ASK_S)
     except CredentialError as error:
-        return _failed(well.registry, error)
+        return _failed(well.name, error)
     if exact.credential is not None and exact.credential.reaches_nydusd:
         return well
     if exact.credential is None:
@@ -252,11 +248,11 @@ def _reaching_nydusd(
         cause = "it is a token, and the snapshotter hands on nothing but a user with a password"
         hint = "log in with a user and a password (many registries call it a robot account or an access key)"
     what = f"nydusd gets no credential for {looked.registry}"
-    return _failed(well.registry, CredentialError("NNA1206", what, cause=cause, seen=looked.tried, try_=hint))
+    return _failed(well.name, CredentialError("NNA1206", what, cause=cause, seen=looked.tried, try_=hint))
 
 
 def _silent(registry: str, error: PortError) -> Access:
-    return Access(registry, CheckState.UNKNOWN, "does not answer", error.code, error.cause or error.what)
+    return Access(0, registry, CheckState.UNKNOWN, "does not answer", error.code, error.cause or error.what)
 
 
 def _failed(registry: str, error: AgentError) -> Access:
@@ -264,4 +260,4 @@ def _failed(registry: str, error: AgentError) -> Access:
         error.try_
         or f"docker login {registry}, as root; or name the file that has it: registries.credentials"
     )
-    return Access(registry, CheckState.FAILED, error.what, error.code, error.cause, error.seen, hint)
+    return Access(0, registry, CheckState.FAILED, error.what, error.code, error.cause, error.seen, hint)

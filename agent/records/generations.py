@@ -20,7 +20,7 @@ from agent.errors import ApplyError
 from agent.facts.node import Effective
 from agent.outside_json import json_value
 from agent.ports import Files
-from agent.records import json_files, undo
+from agent.records import journal, json_files
 from agent.steps import Former, UnitVerb, WriteFile
 
 
@@ -29,7 +29,7 @@ class DoneStep:
     """A step that was carried out, and what undoes it."""
 
     what: str
-    undo: undo.Undo
+    undo: journal.Undo
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,9 @@ class Generation:
     def files(self) -> Mapping[str, str]:
         """path -> SHA-256 of what this generation made of a file ("" = removed)."""
         return {
-            one.undo.path: one.undo.after_sha256 for one in self.steps if isinstance(one.undo, undo.PutBack)
+            one.undo.path: one.undo.after_sha256
+            for one in self.steps
+            if isinstance(one.undo, journal.PutBack)
         }
 
 
@@ -208,7 +210,7 @@ def originals(generations: tuple[Generation, ...]) -> tuple[Original, ...]:
     for generation in generations:
         for one in generation.steps:
             back = one.undo
-            if not isinstance(back, undo.PutBack):
+            if not isinstance(back, journal.PutBack):
                 continue
             first = found.get(back.path)
             unbroken = first is None or (first.unbroken and back.before == first.written)
@@ -229,7 +231,7 @@ def records(generations: tuple[Generation, ...]) -> tuple[WriteFile, ...]:
     """
     return tuple(
         WriteFile(
-            one.path, content, one.mode, "as applied", undo.digest(one.content), one.content, one.mode,
+            one.path, content, one.mode, "as applied", journal.digest(one.content), one.content, one.mode,
             one.uid,
             one.gid, one.owned,
         )
@@ -245,7 +247,7 @@ def former_unit(generations: tuple[Generation, ...]) -> Former:
     already.
     """
     steps = generations[0].steps if generations else ()
-    backs = [one.undo for one in steps if isinstance(one.undo, undo.UnitBack)]
+    backs = [one.undo for one in steps if isinstance(one.undo, journal.UnitBack)]
     ours = [back for back in backs if back.unit == paths.SNAPSHOTTER_UNIT]
     started = next((back for back in ours if back.verb in (UnitVerb.START, UnitVerb.RESTART)), None)
     enabled = next((back for back in ours if back.verb is UnitVerb.ENABLE), None)

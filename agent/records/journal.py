@@ -1,18 +1,149 @@
-"""The journal of the open transaction: its undo records, each on the disk before the act that it undoes."""
+"""The journal of the open transaction: its undo records, each on the disk before the act that it undoes.
+
+An undo holds its own preconditions: a file is put back only while it is what our step made of it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeAlias
 
-from agent.codec import compact, decode, from_json, to_json
+from agent.codec import ALWAYS, UNWRITTEN, compact, decode, from_json, to_json
 from agent.errors import ApplyError
+from agent.facts.node import UnitFact
 from agent.outside_json import json_value
 from agent.ports import Ledger
-from agent.records import undo
+from agent.steps import UnitVerb
 
 _RESERVE_MARGIN = 1 << 20  # file system metadata, and the journal's own last lines
+
+
+def digest(content: bytes | None) -> str:
+    """SHA-256 in hex; "" stands for a file that is not there."""
+    return "" if content is None else hashlib.sha256(content).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """A file as it was: `before` None means that it was not there."""
+
+    TAG: ClassVar = "file"
+    path: str
+    before: bytes | None
+    after: bytes | None  # what our step makes of it; None = removed
+    mode: int = field(default=0o644, metadata=ALWAYS)
+    uid: int = field(default=0, metadata=ALWAYS)
+    gid: int = field(default=0, metadata=ALWAYS)
+    missing: tuple[str, ...] = field(default=(), metadata=ALWAYS)
+    """Directories above it that were not there, outermost first."""
+    owned: bool = field(default=True, metadata=ALWAYS)
+    mode_after: int | None = None
+    """The mode that our step gave it; None in records of version 0.1.0, which kept every mode."""
+    done: bool = field(default=True, metadata=UNWRITTEN)
+    """False: the step is not known to have ended, and where the file is neither `before` nor `after` it never
+    wrote. Not recorded: the journal's own marks say it."""
+
+    @property
+    def before_sha256(self) -> str:
+        """Digest of `before`."""
+        return digest(self.before)
+
+    @property
+    def after_sha256(self) -> str:
+        """Digest of `after`."""
+        return digest(self.after)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitBack:
+    """A unit as it was before a job or a change of its state."""
+
+    TAG: ClassVar = "unit"
+    unit: str
+    verb: UnitVerb
+    was_active: bool
+    was_enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadBack:
+    """systemd read its unit files: it must do so again after they were put back."""
+
+    TAG: ClassVar = "reload"
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Files of ours that live only during their step: removed where a crash left them."""
+
+    TAG: ClassVar = "scratch"
+    path: str
+    sha256: str
+    also: tuple[tuple[str, str], ...] = ()
+    """(path, digest) of others."""
+    missing: tuple[str, ...] = ()
+    """Directories above them that were not there, outermost first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """The step looks and does not touch."""
+
+    TAG: ClassVar = "nothing"
+
+
+Undo: TypeAlias = PutBack | Scratch | UnitBack | ReloadBack | Nothing
+
+
+def unit_back(fact: UnitFact | None, unit: str, verb: UnitVerb) -> UnitBack:
+    """The undo of a unit step, from what systemd says of the unit just before it."""
+    active = fact is not None and fact.runs
+    enabled = fact is not None and fact.enabled
+    return UnitBack(unit, verb, active, enabled)
+
+
+_NARROWING = (UnitVerb.STOP, UnitVerb.DISABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Undos of one stretch of the plan: files, then the jobs that made programs read them."""
+
+    files: tuple[PutBack, ...]  # newest first
+    units: tuple[UnitBack, ...]  # newest first
+    reload: bool
+    scratch: tuple[Scratch, ...] = ()
+
+
+def stages(undos: Sequence[Undo]) -> tuple[Stage, ...]:
+    """The undos (given in the order of their steps) as stages, newest first.
+
+    A plan is stretches of "write files, then restart what reads them". A restart is undone by another restart
+    *after* the files of its stretch were put back, so newest-first alone would be wrong inside of a stretch.
+    What was stopped after a restart is up again before the files of that restart go back: they may name it.
+    """
+    found: list[list[Undo]] = [[]]
+    for one in undos:
+        units = [unit for unit in found[-1] if isinstance(unit, UnitBack)]
+        narrows = isinstance(one, UnitBack) and one.verb in _NARROWING
+        if (isinstance(one, PutBack) and units) or (
+            narrows and any(unit.verb not in _NARROWING for unit in units)
+        ):
+            found.append([])
+        if not isinstance(one, Nothing):
+            found[-1].append(one)
+    return tuple(
+        Stage(
+            tuple(one for one in reversed(part) if isinstance(one, PutBack)),
+            tuple(one for one in reversed(part) if isinstance(one, UnitBack)),
+            any(isinstance(one, ReloadBack) for one in part),
+            tuple(one for one in part if isinstance(one, Scratch)),
+        )
+        for part in reversed(found)
+        if part
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +165,7 @@ class Intent:
 
     number: int
     what: str
-    undo: undo.Undo
+    undo: Undo
     done: bool
 
 
@@ -46,12 +177,11 @@ class Open:
     intents: tuple[Intent, ...]
 
 
-def undos(intents: Sequence[Intent]) -> tuple[undo.Undo, ...]:
+def undos(intents: Sequence[Intent]) -> tuple[Undo, ...]:
     """What undoes them, in the order of the steps; a file's undo knows whether its step ended."""
     return tuple(
-        replace(one.undo, done=one.done) if isinstance(one.undo,
-                                                       undo.PutBack) else one.undo for one in intents
-    )  # fmt: skip
+        replace(one.undo, done=one.done) if isinstance(one.undo, PutBack) else one.undo for one in intents
+    )
 
 
 class ChangeJournal:
@@ -65,7 +195,7 @@ class ChangeJournal:
         """Open it; `reserve` bytes and some more are set aside for the undo."""
         self._ledger.begin(compact({"t": "begin", **to_json(begin)}), reserve + _RESERVE_MARGIN)
 
-    def intend(self, what: str, back: undo.Undo) -> int:
+    def intend(self, what: str, back: Undo) -> int:
         """What is about to be done and what undoes it; returns its number."""
         number = len(self._intents)
         self._ledger.append(compact({"t": "intent", "n": number, "what": what, "undo": to_json(back)}))
@@ -120,7 +250,7 @@ def _understand(records: list[dict[str, Any]]) -> Open:
         raise ValueError("it does not begin with a begin record")
     done = {record["n"] for record in records if record["t"] == "done"}
     intents = [
-        Intent(record["n"], record["what"], decode(undo.Undo, record["undo"], "undo"), record["n"] in done)
+        Intent(record["n"], record["what"], decode(Undo, record["undo"], "undo"), record["n"] in done)
         for record in records
         if record["t"] == "intent"
     ]

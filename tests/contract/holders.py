@@ -6,7 +6,7 @@ import abc
 import select
 import time
 
-from agent.facts.daemon import Listener
+from agent.facts.node import Listener
 from agent.ports import Holders, ListenerProcesses
 
 

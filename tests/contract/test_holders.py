@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.facts.daemon import Listener
+from agent.facts.node import Listener
 from agent.netfilter.cgroups import CgroupProcesses, CgroupTree
 from agent.netfilter.sock_diag import KernelSockets
 from agent.ports import Holders

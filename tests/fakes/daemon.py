@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from agent.errors import FenceError, PortError
-from agent.facts.daemon import Listener
+from agent.facts.node import Listener
 from agent.ports import DaemonPorts, Holders, JournalLine, Processes
 from tests.fakes.clock import FakeClock
 from tests.fakes.fence import FakeFence

@@ -15,7 +15,7 @@ from tests.lint.source import ROOT, Module, dotted, imports, modules, nodes
 _LAST_RESORTS = Counter({
     "agent/__main__.py": 1, "agent/daemon/endpoint.py": 1, "agent/daemon/service.py": 1,
     "agent/daemon/session.py": 2,
-    "agent/apply/change.py": 1, "agent/apply/unwind.py": 3, "agent/commands/running.py": 1,
+    "agent/apply/change.py": 1, "agent/apply/recover.py": 3, "agent/commands/running.py": 1,
 })  # fmt: skip
 
 _MOCKS = ("unittest.mock", "mock", "pytest_mock")

@@ -24,7 +24,7 @@ from agent.node.observe import observe
 from agent.plan import decide, diff
 from agent.plan.removal import removal
 from agent.ports import Finished
-from agent.records import generations, journal, undo
+from agent.records import generations, journal
 from agent.steps import Plan
 from tests.fakes.node import FakeNode
 from tests.fakes.units import unit
@@ -284,7 +284,7 @@ def _without_origin(template: bytes | None) -> Iterator[str]:
 def _unrecorded(node: FakeNode, originals: Mapping[str, object]) -> Iterator[str]:
     opened = journal.read(node.ledger)
     backs = (
-        [one.undo for one in opened.intents if isinstance(one.undo, undo.PutBack)]
+        [one.undo for one in opened.intents if isinstance(one.undo, journal.PutBack)]
         if opened is not None
         else []
     )

@@ -22,7 +22,7 @@ from agent.errors import (
 )
 from agent.facts.node import Effective, FileFact
 from agent.records import generations
-from agent.records.undo import PutBack
+from agent.records.journal import PutBack
 from agent.steps import (
     AwaitContainerd,
     AwaitSnapshotter,

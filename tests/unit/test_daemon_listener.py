@@ -8,7 +8,7 @@ from agent.config.model import Config
 from agent.daemon.documents import applied
 from agent.daemon.listener import MirrorListener
 from agent.daemon.settings import settings
-from agent.facts.daemon import Listener
+from agent.facts.node import Listener
 from agent.health.evidence import MirrorEnded
 from agent.health.owner import Owner
 from tests.fakes.daemon import FakeListenerProcesses, FakeTables

@@ -10,7 +10,7 @@ import pytest
 
 from agent.config.model import RegistriesConfig, RegistryHost, Scheme
 from agent.errors import FenceError
-from agent.facts.daemon import Listener
+from agent.facts.node import Listener
 from tests.fakes.event_loop import until
 from tests.fakes.free_port import free_port
 from tests.fakes.mirror import SmallMirror, Way

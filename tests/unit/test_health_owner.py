@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.facts.daemon import Listener
+from agent.facts.node import Listener
 from agent.health.owner import Owner, is_loopback, judge
 from agent.health.policy import return_delay_s
 

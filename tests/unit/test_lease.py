@@ -6,7 +6,7 @@ import pytest
 
 from agent.daemon.lease import PATIENCE_S, FenceLease
 from agent.errors import FenceError
-from agent.facts.daemon import FenceAbility
+from agent.facts.node import FenceAbility
 from agent.ports import Released
 from tests.fakes.clock import FakeClock
 from tests.fakes.daemon import FakeCgroups

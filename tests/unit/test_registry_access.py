@@ -54,7 +54,7 @@ def write(node: ProvedNode, document: object, mode: int = 0o600) -> None:
 def looked(node: ProvedNode, registries: SmallRegistries, snapshotter: str = "0.16.1") -> dict[str, Access]:
     found = registry_access.ask_registries(node.config, node.node.ports, registries.ports, snapshotter)
     assert not [text for text in (SECRET, AUTH) if text in repr(found)]
-    return {one.registry: one for one in found}
+    return {one.name: one for one in found}
 
 
 def test_a_registry_that_everyone_may_read_needs_nothing(node: ProvedNode) -> None:

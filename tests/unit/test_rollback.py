@@ -15,7 +15,7 @@ from agent.config import accepted
 from agent.config.model import Config, ContainerdMode, LogLevel, RestartPolicy, Switch
 from agent.documents.applied import CheckState
 from agent.errors import ApplyError, FileError, PlanError
-from agent.records import generations, undo
+from agent.records import generations, journal
 from agent.steps import UnitStep
 from tests.fakes.faults import Crash
 from tests.unit import plan_node
@@ -261,7 +261,7 @@ def test_an_edit_of_a_file_of_ours_is_replaced_and_kept_in_the_record(node: Node
     outcome = node.back(1)
     assert node.etc() == node.states[1]
     assert len(outcome.plan.warnings) == 2
-    found = [one.undo.before for one in node.newest.steps if isinstance(one.undo, undo.PutBack)]
+    found = [one.undo.before for one in node.newest.steps if isinstance(one.undo, journal.PutBack)]
     assert any(before is not None and before.endswith(b"# edited\n") for before in found)
 
 

@@ -13,7 +13,7 @@ from agent.config.accepted import record
 from agent.config.model import Config
 from agent.plan import decide, invariants
 from agent.plan.diff import plan
-from agent.records import generations, undo
+from agent.records import generations, journal
 from agent.records.generations import DoneStep, Generation
 from agent.steps import Plan, RemoveFile, WriteFile
 from tests.fakes.node import FakeNode
@@ -38,13 +38,13 @@ def accept(made: FakeNode, done: Plan, wanted: Config, verb: str = "apply", to: 
     for step in done.steps:
         if isinstance(step, WriteFile):
             backs.append(
-                undo.PutBack(
+                journal.PutBack(
                     step.path, step.content_before, step.content, step.mode_before, step.uid, step.gid
                 )
             )
         elif isinstance(step, RemoveFile):
             backs.append(
-                undo.PutBack(step.path, step.content_before, None, step.mode_before, step.uid, step.gid)
+                journal.PutBack(step.path, step.content_before, None, step.mode_before, step.uid, step.gid)
             )
     carry_out(made, done)
     effective, _ = decide.choose(wanted, look(made, wanted))

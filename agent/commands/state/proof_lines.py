@@ -23,7 +23,7 @@ def lines(check: CheckResult) -> list[tuple[Part, ...]]:
     return [(f"{check.number:2}  ", _MARKS[check.state], f"{check.name}: {check.detail}"), *_why(check)]
 
 
-def _why(one: CheckResult | Access) -> list[tuple[Part, ...]]:
+def _why(one: CheckResult) -> list[tuple[Part, ...]]:
     """Nothing where it is well."""
     if one.state is CheckState.OK:
         return []
@@ -57,7 +57,7 @@ def show(console: Console, proof: Proof) -> None:
 def show_access(console: Console, found: Sequence[Access]) -> None:
     """What the registries in use say to this node."""
     for one in found:
-        console.line("    ", _MARKS[one.state], f"registry {one.registry}: {one.detail}")
+        console.line("    ", _MARKS[one.state], f"registry {one.name}: {one.detail}")
         for parts in _why(one):
             console.line(*parts)
 
