@@ -74,19 +74,6 @@ def test_a_nydusd_whose_mount_cannot_be_told_is_not_ended(node: ProvedNode) -> N
     assert not any(argv[0] == "kill" for argv in node.node.processes.ran)
 
 
-def test_a_removal_under_running_containers_is_refused_with_the_command_that_forces_it(
-    node: ProvedNode,
-) -> None:
-    mounted(node, NYDUSD, OVERLAY)
-    calls = len(node.node.faults.calls)
-    with pytest.raises(ApplyError) as caught:
-        remove(node)
-    assert caught.value.code == "NNA0411"
-    assert "nydus-agent remove --force" in caught.value.try_
-    assert caught.value.seen == (CONTAINER,)
-    assert node.node.faults.calls[calls:] == []
-
-
 def test_containers_on_the_applied_root_count_whatever_root_the_configuration_names_by_now(
     node: ProvedNode,
 ) -> None:
@@ -100,17 +87,6 @@ def test_containers_on_the_applied_root_count_whatever_root_the_configuration_na
     assert removed is not None
     assert removed.ended == (IMAGE,)
     assert node.etc() == node.before
-
-
-def test_a_forced_removal_leaves_the_ground_under_running_containers(node: ProvedNode) -> None:
-    mounted(node, NYDUSD, OVERLAY)
-    removed = remove(node, force=True)
-    assert removed is not None
-    assert removed.ended == ()
-    assert (*services.UNMOUNT, IMAGE) not in node.node.processes.ran
-    assert "once the containers on it have ended: crictl rmi --prune" in removed.stays[0]
-    assert any("running containers stand on them" in one for one in removed.stays)
-    assert any("1 containers run on" in one for one in removed.stays)
 
 
 def test_nydusd_that_nobody_uses_ends_with_the_snapshotter(node: ProvedNode) -> None:
@@ -154,17 +130,6 @@ def test_a_removal_that_leaves_cri_on_the_snapshotter_is_undone(node: ProvedNode
     with pytest.raises(ApplyError, match="still uses the snapshotter"):
         remove(node)
     assert node.etc() == before
-
-
-def test_an_edit_by_the_operator_survives_the_removal(node: ProvedNode) -> None:
-    text = node.node.files.files[CONFIG.containerd.config].content
-    node.node.files.put(CONFIG.containerd.config, text + b'\n[metrics]\naddress = "127.0.0.1:1338"\n')
-    removed = remove(node)
-    assert removed is not None
-    after = node.node.files.files[CONFIG.containerd.config].content
-    assert b"127.0.0.1:1338" in after
-    assert b"nydus" not in after
-    assert any("was edited since" in warning for warning in removed.plan.warnings)
 
 
 def test_where_systemd_does_not_run_the_files_go_and_nothing_is_restarted(node: ProvedNode) -> None:

@@ -18,14 +18,12 @@ from agent.errors import (
     Exit,
     FileChangedError,
     FileError,
-    LockedError,
 )
 from agent.facts.node import Effective, FileFact
 from agent.records import generations
 from agent.records.journal import PutBack
 from agent.steps import (
     AwaitContainerd,
-    AwaitSnapshotter,
     CheckContainerdConfig,
     Plan,
     ReloadUnits,
@@ -165,21 +163,6 @@ def test_a_terminal_that_is_gone_does_not_end_an_undo(node: FakeNode) -> None:
     assert not node.ledger.open
 
 
-def test_containerd_that_does_not_come_back_gets_its_old_configuration_byte_for_byte(node: FakeNode) -> None:
-    node.units.fail_job(paths.CONTAINERD_UNIT, "restart")
-    node.units.journal[paths.CONTAINERD_UNIT] = ["containerd: invalid plugin config"]
-    node.units.on_job.append(lambda _name, _verb: None)
-    with pytest.raises(ApplyError) as caught:
-        apply(node)
-    error = caught.value
-    assert error.code == "NNA0402"
-    assert "restart of containerd.service failed" in error.cause
-    assert any("invalid plugin config" in seen for seen in error.seen)
-    assert any(CONFIG in seen and "byte for byte" in seen for seen in error.seen)
-    assert state(node) == OLD_STATE
-    assert node.files.files[CONFIG].mode == 0o640
-
-
 def test_containerd_that_stays_down_names_both_causes_and_keeps_the_journal(node: FakeNode) -> None:
     node.units.fail_job(paths.CONTAINERD_UNIT, "restart", times=2)
     with pytest.raises(ApplyError) as caught:
@@ -201,17 +184,6 @@ def test_containerd_that_answers_with_the_old_process_does_not_count_as_restarte
         apply(node)
 
 
-def test_a_snapshotter_that_dies_at_once_is_told_with_its_own_words(node: FakeNode) -> None:
-    node.snapshotter.answering.clear()
-    node.units.on_job.remove(node._job_done)
-    node.units.journal[paths.SNAPSHOTTER_UNIT] = ["level=fatal nydusd template: no such file"]
-    with pytest.raises(ApplyError) as caught:
-        apply(node)
-    assert "the snapshotter does not answer" in caught.value.cause
-    assert any("nydusd template" in seen for seen in caught.value.seen)
-    assert of_the_operator(node) == OLD_STATE[0]
-
-
 def test_a_configuration_that_containerd_refuses_never_goes_live(node: FakeNode) -> None:
     node.processes.on("containerd", code=1, stderr="containerd: toml: cannot load TOML value\n")
     with pytest.raises(ApplyError) as caught:
@@ -228,24 +200,6 @@ def test_a_configuration_that_containerd_reads_otherwise_never_goes_live(node: F
     assert state(node) == OLD_STATE
 
 
-def test_a_failed_proof_is_undone_like_a_failed_step(node: FakeNode) -> None:
-    with pytest.raises(ApplyError) as caught:
-        apply(node, prove=lambda: ContainerdError("NNA0405", "CRI does not answer"))
-    assert "CRI does not answer" in caught.value.cause
-    assert state(node) == OLD_STATE
-    assert generations.numbers(node.files) == ()
-
-
-def test_a_file_that_another_program_changed_meanwhile_is_left_alone(node: FakeNode) -> None:
-    plan = the_plan(node)
-    node.files.put(CONFIG, b"theirs")
-    with pytest.raises(ApplyError) as caught:
-        apply(node, plan)
-    assert "is not what it was" in caught.value.cause
-    assert node.files.files[CONFIG].content == b"theirs"
-    assert paths.NYDUSD_TEMPLATE not in node.files.files
-
-
 def test_an_undo_does_not_overwrite_what_another_program_wrote_after_us(node: FakeNode) -> None:
     def prove() -> AgentError | None:
         node.files.put(CONFIG, b"theirs")
@@ -256,36 +210,6 @@ def test_an_undo_does_not_overwrite_what_another_program_wrote_after_us(node: Fa
     assert caught.value.code == "NNA0403"
     assert node.files.files[CONFIG].content == b"theirs"
     assert "another program changed it since" in caught.value.cause
-
-
-def test_a_signal_unwinds_between_two_steps(node: FakeNode) -> None:
-    stop = Stop()
-
-    def on_job(name: str, verb: str) -> None:
-        if (name, verb) == (paths.SNAPSHOTTER_UNIT, "start"):
-            stop.signal = "SIGTERM"
-
-    node.units.on_job.append(on_job)
-    with pytest.raises(ApplyError, match="SIGTERM was received"):
-        apply(node, stop=stop)
-    assert state(node) == OLD_STATE
-
-
-def test_what_a_running_snapshotter_used_is_running_again_after_an_undo(node: FakeNode) -> None:
-    apply(node)
-    before = state(node)
-    plan = Plan(
-        (
-            write(node, paths.NYDUSD_TEMPLATE, b'{"changed": 1}'),
-            UnitStep(paths.SNAPSHOTTER_UNIT, UnitVerb.RESTART, "reads its template at start"),
-            AwaitSnapshotter(paths.SNAPSHOTTER_SOCKET),
-        )
-    )
-    with pytest.raises(ApplyError):
-        apply(node, plan, prove=lambda: ContainerdError("NNA0405", "no"))
-    assert state(node) == before
-    jobs = [call for call in node.faults.calls if call[:2] == ("job", paths.SNAPSHOTTER_UNIT)]
-    assert jobs[-1] == ("job", paths.SNAPSHOTTER_UNIT, "restart")
 
 
 def test_a_removal_that_fails_brings_the_snapshotter_back_before_containerd(node: FakeNode) -> None:
@@ -312,11 +236,6 @@ def test_a_removal_that_fails_brings_the_snapshotter_back_before_containerd(node
     assert restarts == [paths.CONTAINERD_UNIT, paths.SNAPSHOTTER_UNIT, paths.CONTAINERD_UNIT]
 
 
-def test_two_runs_do_not_mix(node: FakeNode) -> None:
-    with node.ledger.lock("recover"), pytest.raises(LockedError, match="recover"):
-        apply(node)
-
-
 def test_the_undo_has_room_on_a_full_disk(node: FakeNode) -> None:
     reserves = []
     node.files.before_write = (
@@ -327,14 +246,6 @@ def test_the_undo_has_room_on_a_full_disk(node: FakeNode) -> None:
     first, last = reserves[0][1], reserves[-1][1]
     assert first > 2 * len(OLD)
     assert last == 0
-
-
-def test_a_damaged_generation_is_told_and_nothing_is_done(node: FakeNode) -> None:
-    apply(node)
-    node.files.put(f"{paths.GENERATIONS}/1.json", b"{")
-    with pytest.raises(ApplyError) as caught:
-        apply(node, NOTHING)
-    assert caught.value.code == "NNA0410"
 
 
 def test_the_first_pre_image_is_kept_over_many_generations(node: FakeNode) -> None:

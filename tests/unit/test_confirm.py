@@ -131,15 +131,6 @@ def test_a_timer_that_ends_in_the_middle_of_a_rollback_by_hand_finds_nothing_to_
     assert second.made.etc() == before
 
 
-def test_a_rollback_by_hand_ends_the_waiting(second: Waiting) -> None:
-    before = second.made.etc()
-    second.apply(LOUD)
-    rollback.roll_back(LOUD, second.ports, quiet(), to=1)
-    assert confirm.pending(second.node.files) is None
-    assert second.pass_time() == []
-    assert second.made.etc() == before
-
-
 def test_a_change_that_had_nothing_to_do_waits_for_nothing(second: Waiting) -> None:
     assert not second.apply().changed
     assert confirm.pending(second.node.files) is None

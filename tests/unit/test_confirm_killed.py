@@ -161,11 +161,3 @@ def test_a_change_that_was_cut_off_cannot_be_confirmed(first: Waiting) -> None:
     assert (caught.value.code, caught.value.try_) == ("NNA0418", "nydus-agent rollback")
     first.pass_time()
     assert first.made.etc() == first.made.before
-
-
-def test_a_change_that_was_cut_off_is_undone_by_the_next_one_which_may_begin(first: Waiting) -> None:
-    first.killed()
-    assert first.made.apply().generation == 1
-    changed = first.made.etc()
-    assert first.pass_time() == []
-    assert first.made.etc() == changed

@@ -148,16 +148,6 @@ def test_a_file_of_others_in_which_our_keys_do_not_hold(text: str, kind: Kind, r
     assert (found.kind, found.subject, found.remedy) == (kind, CONFIG, remedy)
 
 
-def test_a_contradiction_names_the_file_the_key_and_both_values() -> None:
-    text = (
-        'version = 2\nimports = ["/etc/ours/*.toml"]\n[plugins.cri]\nsnapshotter = "overlayfs"\n'
-        '[proxy_plugins.nydus]\ntype = "snapshot"\n'
-    )
-    found = one(keys(text))
-    assert CONFIG in found.what
-    assert found.evidence == ('plugins.cri.snapshotter = "overlayfs", applied was "nydus"',)
-
-
 def test_a_file_of_others_that_is_gone_is_not_made_by_a_repair() -> None:
     difference = compare(SHARED, None)
     found = one(difference)

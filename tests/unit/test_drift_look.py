@@ -17,7 +17,7 @@ from agent.records import generations
 from agent.steps import Plan, WriteFile
 from tests.unit import change_stage
 from tests.unit.plan_node import CONTAINERD_CONFIG
-from tests.unit.proved_node import ProvedNode, in_use, proved, with_programs
+from tests.unit.proved_node import ProvedNode, in_use, with_programs
 
 TEMPLATE = paths.NYDUSD_TEMPLATE
 PROGRAM = "/usr/local/bin/nydusd"
@@ -57,30 +57,6 @@ def test_what_everyone_may_read_holds_no_content(node: ProvedNode) -> None:
     }  # fmt: skip
     assert {one.name for one in published.programs} == {"nydusd", "nydus-image", "snapshotter", "containerd"}
     assert b"plain.example" not in file.content.replace(b"/plain.example:5000/hosts.toml", b"")
-
-
-def test_a_file_of_ours_that_was_edited_or_removed_or_opened(node: ProvedNode) -> None:
-    files = node.node.files
-    was = files.files[TEMPLATE]
-    files.put(TEMPLATE, b"{}")
-    assert (only(node).kind, only(node).remedy) == (Kind.FILE_EDITED, Remedy.REPAIR)
-    files.drop(TEMPLATE)
-    assert only(node).kind is Kind.FILE_REMOVED
-    files.put(TEMPLATE, was.content, mode=0o666)
-    assert only(node).what == f"{TEMPLATE} has mode and owner 0666 0:0; applied were 0644 0:0"
-
-
-def test_containerds_file_with_more_in_it_is_no_drift_and_a_replaced_one_is(node: ProvedNode) -> None:
-    files = node.node.files
-    content = files.files[CONTAINERD_CONFIG].content
-    files.put(CONTAINERD_CONFIG, content + b"\n[debug]\nlevel = 'debug'\n")
-    assert look(node).findings == ()
-    files.put(CONTAINERD_CONFIG, b"version = 2\n")
-    assert (only(node).kind, only(node).remedy) == (Kind.KEYS_LOST, Remedy.REPAIR)
-    files.put(CONTAINERD_CONFIG, content.replace(b'snapshotter = "nydus"', b'snapshotter = "overlayfs"'))
-    found = only(node)
-    assert (found.kind, found.remedy) == (Kind.KEYS_CONTRADICTED, Remedy.HAND)
-    assert any('= "overlayfs", applied was "nydus"' in line for line in found.evidence)
 
 
 def test_a_unit_that_others_stopped_disabled_or_masked(node: ProvedNode) -> None:
@@ -257,10 +233,6 @@ def test_what_the_daemon_must_know_is_made_again_where_it_is_missing(node: Prove
     node.node.files.drop(paths.EXPECTED)
     drift.tell(node.node.ports, look(node))
     assert node.node.files.files[paths.EXPECTED].content == before
-
-
-def test_proved_proofs_find_no_drift() -> None:
-    assert proved().proof().drift == ()
 
 
 def test_a_file_that_only_root_may_read_must_stay_so() -> None:

@@ -87,22 +87,6 @@ def flip(made: ProvedNode, count: int, urgency: Urgency = Urgency.BY_HAND) -> No
         made.node.clock.advance(150)
 
 
-def test_people_are_told_when_they_have_restarted_too_much_and_may_insist() -> None:
-    made = ProvedNode()
-    made.apply()
-    flip(made, 6)
-    made.config = verbose(made.config, LogLevel.TRACE)
-    error = refused(made)
-    assert error.code == "NNA0415"
-    assert "6 restarts of nydus-snapshotter.service within the last hour, of 6" in error.cause
-    assert exit_of(error) is Exit.LOCKED
-    assert made.apply(Urgency.NOW).changed
-    made.config = verbose(made.config, LogLevel.INFO)
-    assert refused(made).code == "NNA0415"
-    made.node.clock.advance(3600)
-    assert made.apply().changed
-
-
 def test_what_begins_by_itself_stops_at_half_and_leaves_the_rest_to_people() -> None:
     made = ProvedNode()
     made.apply(Urgency.BY_ITSELF)
@@ -110,19 +94,6 @@ def test_what_begins_by_itself_stops_at_half_and_leaves_the_rest_to_people() -> 
     made.config = verbose(made.config, LogLevel.TRACE)
     assert refused(made, Urgency.BY_ITSELF).code == "NNA0415"
     assert made.apply(Urgency.BY_HAND).changed
-
-
-def test_what_begins_by_itself_waits_until_the_snapshotter_has_run_for_two_minutes() -> None:
-    made = ProvedNode()
-    made.apply(Urgency.BY_ITSELF)
-    made.config = verbose(made.config, LogLevel.DEBUG)
-    made.apply(Urgency.BY_ITSELF)
-    made.node.clock.advance(100)
-    made.config = verbose(made.config, LogLevel.INFO)
-    error = refused(made, Urgency.BY_ITSELF)
-    assert "has run for 1 min 40 s only" in error.cause
-    made.node.clock.advance(20)
-    assert made.apply(Urgency.BY_ITSELF).changed
 
 
 def test_a_change_without_a_restart_is_made_when_the_budget_is_used_up() -> None:

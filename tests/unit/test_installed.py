@@ -10,13 +10,13 @@ from agent import paths
 from agent.config import accepted
 from agent.config.model import Config
 from agent.errors import FileError, PlanError
-from agent.facts.node import Arch, Binary, Facts, Unknown
+from agent.facts.node import Binary, Facts, Unknown
 from agent.node import installed
 from agent.plan.diff import plan
 from tests.fakes.node import FakeNode
-from tests.fakes.programs import NYDUS, SNAPSHOTTER, config, install, purge
+from tests.fakes.programs import NYDUS, SNAPSHOTTER, config, install
 from tests.unit import plan_node
-from tests.unit.plan_node import carry_out, look, verbs
+from tests.unit.plan_node import carry_out, look
 
 
 def node() -> FakeNode:
@@ -106,14 +106,6 @@ def test_with_nothing_installed_and_nothing_in_path_the_way_to_packages_is_told(
     assert error.value.try_.endswith("nydus-agent programs --help")
 
 
-def test_programs_of_another_architecture_are_refused() -> None:
-    made = packaged()
-    install(made, NYDUS, "2.4.5", arch=Arch.ARM64)
-    with pytest.raises(PlanError) as error:
-        plan(config(), look(made, config()))
-    assert error.value.code == "NNA0201"
-
-
 def test_a_directory_that_cannot_be_looked_at_is_not_taken_for_an_empty_one() -> None:
     made = packaged()
     made.files.unreadable[f"{NYDUS.directory('2.4.4')}/nydusd"] = FileError("NNA0422", "no permission")
@@ -135,23 +127,6 @@ def test_what_is_applied_names_the_programs_by_their_version() -> None:
     assert f"ExecStart={SNAPSHOTTER.directory('0.16.1')}/containerd-nydus-grpc " in (
         made.files.files[paths.SNAPSHOTTER_UNIT_FILE].content.decode()
     )
-    assert plan(config(), look(made, config())).empty
-
-
-def test_a_newer_nydusd_restarts_the_snapshotter_and_not_containerd() -> None:
-    made = applied(config())
-    new = install(made, NYDUS, "2.4.5")
-    found = plan(config(), look(made, config()))
-    assert verbs(found) == ["restart nydus-snapshotter.service"]
-    carry_out(made, found)
-    assert f"{new}/nydusd" in made.files.files[paths.SNAPSHOTTER_CONFIG].content.decode()
-
-
-def test_an_old_version_that_is_purged_changes_nothing() -> None:
-    made = packaged("2.4.3")
-    install(made, NYDUS, "2.4.4")
-    carry_out(made, plan(config(), look(made, config())))
-    purge(made, NYDUS, "2.4.3")
     assert plan(config(), look(made, config())).empty
 
 

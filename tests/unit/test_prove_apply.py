@@ -24,16 +24,6 @@ def node() -> ProvedNode:
     return proved()
 
 
-def test_a_template_edited_by_hand_is_told_as_drift(node: ProvedNode) -> None:
-    text = node.node.files.files[paths.NYDUSD_TEMPLATE].content
-    node.node.files.put(paths.NYDUSD_TEMPLATE, text + b"\n")
-    proof = node.proof()
-    assert proof.drift == (f"{paths.NYDUSD_TEMPLATE} was edited after it was applied",)
-    assert proof.exit is Exit.NOT_AS_WANTED
-    node.node.files.drop(paths.NYDUSD_TEMPLATE)
-    assert node.proof().drift == (f"{paths.NYDUSD_TEMPLATE} was removed",)
-
-
 def test_a_restart_that_is_left_to_the_operator_is_due_and_not_a_failure() -> None:
     made = ProvedNode(replace(CONFIG, containerd=ContainerdConfig(restart=RestartPolicy.NEVER)))
     carry_out(made.node, [step for step in made.plan().steps if not isinstance(step, UnitStep)])
@@ -49,16 +39,6 @@ def test_a_dead_mirror_does_not_keep_a_node_from_being_set_up() -> None:
     assert outcome.generation == 1
     assert outcome.proof is not None
     assert outcome.proof.exit is Exit.NOT_AS_WANTED
-
-
-def test_a_change_after_which_containerd_makes_no_snapshot_is_undone() -> None:
-    made = ProvedNode()
-    made.node.containerd.backend_alive = lambda name: name != paths.PROXY_PLUGIN
-    before = made.node.files.files[made.config.containerd.config].content
-    with pytest.raises(ApplyError, match="Prepare failed"):
-        made.apply()
-    assert made.node.files.files[made.config.containerd.config].content == before
-    assert paths.PROOF not in made.node.files.files
 
 
 def test_an_apply_publishes_its_proof_for_everyone() -> None:
@@ -95,14 +75,6 @@ def test_the_agent_is_not_disturbed_with_new_registries_while_the_mirror_is_fenc
     node.say(route="origin")
     inodes = node.node.files.inodes()
     inspection.note_origins(node.config, node.node.ports)
-    assert node.node.files.inodes() == inodes
-
-
-def test_a_second_apply_proves_and_writes_nothing(node: ProvedNode) -> None:
-    inodes = node.node.files.inodes()
-    outcome = node.apply()
-    assert outcome.proof is None
-    assert not outcome.changed
     assert node.node.files.inodes() == inodes
 
 

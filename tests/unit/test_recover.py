@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent import paths
 from agent.errors import ApplyError
-from agent.records import journal
 from tests.fakes.faults import Crash
 from tests.fakes.node import FakeNode
 from tests.unit.change_stage import (
@@ -84,25 +82,6 @@ def test_a_power_cut_is_undone_at_boot_with_files_alone() -> None:
         assert not [call for call in node.faults.calls[done:] if call[0] in ("job", "reload", "disable")]
 
 
-def test_boot_recovery_queues_no_job_of_systemd(node: FakeNode) -> None:
-    node.faults.at(1, Crash(), method="reload", after=True)
-    with pytest.raises(Crash):
-        apply(node)
-    node.units.systemd_running = False
-    finish(node, jobs=False)
-    assert of_the_operator(node) == OLD_STATE[0]
-
-
-def test_boot_recovery_removes_the_links_that_enabled_the_snapshotter(node: FakeNode) -> None:
-    node.faults.at(1, Crash(), method="enable", after=True)
-    with pytest.raises(Crash):
-        apply(node)
-    link = f"/etc/systemd/system/multi-user.target.wants/{paths.SNAPSHOTTER_UNIT}"
-    node.files.link(link, paths.SNAPSHOTTER_UNIT_FILE)
-    finish(node, jobs=False)
-    assert link not in node.files.links
-
-
 def test_a_torn_journal_line_is_an_act_that_never_began(node: FakeNode) -> None:
     node.faults.at(1, Crash(), method="reload")
     with pytest.raises(Crash):
@@ -118,15 +97,3 @@ def test_a_journal_of_another_program_is_not_guessed_at(node: FakeNode) -> None:
         finish(node)
     assert caught.value.code == "NNA0410"
     assert node.ledger.open
-
-
-def test_an_open_journal_is_undone_before_the_next_apply(node: FakeNode) -> None:
-    node.faults.at(1, Crash(), method="job")
-    with pytest.raises(Crash):
-        apply(node)
-    node.faults.clear()
-    assert journal.read(node.ledger) is not None
-    with node.ledger.lock("apply"):
-        finish(node)
-    apply(node)
-    assert state(node) == NEW_STATE

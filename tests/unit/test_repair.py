@@ -14,7 +14,6 @@ from agent.apply.gate import Urgency
 from agent.apply.repair import RepairOutcome
 from agent.commands.internal import inspect
 from agent.config.model import ContainerdConfig, ContainerdMode, DriftConfig, Repair
-from agent.documents.drift import Kind
 from agent.errors import ApplyError
 from agent.proof import drift
 from agent.records import generations
@@ -77,17 +76,6 @@ def test_what_somebody_has_edited_stays_to_be_read_by_root_alone(node: ProvedNod
     assert (kept.content, kept.mode) == (b"somebody's work", 0o600)
 
 
-def test_what_others_want_otherwise_is_left_and_told(node: ProvedNode) -> None:
-    files = node.node.files
-    other = files.files[CONTAINERD_CONFIG].content.replace(
-        b'snapshotter = "nydus"', b'snapshotter = "overlayfs"'
-    )
-    files.put(CONTAINERD_CONFIG, other)
-    outcome = mend(node)
-    assert [one.kind for one in outcome.left] == [Kind.KEYS_CONTRADICTED]
-    assert files.files[CONTAINERD_CONFIG].content == other
-
-
 def test_a_repair_that_fails_leaves_the_node_as_somebody_made_it(node: ProvedNode) -> None:
     files = node.node.files
     files.put(TEMPLATE, b"{}")
@@ -97,19 +85,6 @@ def test_a_repair_that_fails_leaves_the_node_as_somebody_made_it(node: ProvedNod
         mend(node)
     assert error.value.code == "NNA0402"
     assert node.etc() == changed
-
-
-def test_a_repair_that_is_killed_in_its_middle_is_undone(node: ProvedNode) -> None:
-    files = node.node.files
-    files.put(TEMPLATE, b"{}")
-    changed = node.etc()
-    node.node.faults.at(1, Crash(), method="job")
-    with pytest.raises(Crash):
-        mend(node)
-    assert node.etc() != changed
-    assert finish(node.node) is not None
-    assert node.etc() == changed
-    assert generations.numbers(files) == (1,)
 
 
 def drifted() -> ProvedNode:

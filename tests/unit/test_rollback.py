@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -181,16 +180,6 @@ def test_what_the_configuration_still_wants_is_pending_and_no_drift(node: Node) 
     assert node.proof().pending == ()
 
 
-def test_an_edited_configuration_is_pending_and_the_node_is_judged_by_the_one_that_was_applied() -> None:
-    node = Node(CONFIG)
-    node.use_image()
-    node.say()
-    node.config = OTHER_MODE
-    proof = node.proof()
-    assert proof.headline is None
-    assert any(CONFIG_TOML in one for one in proof.pending)
-
-
 def test_the_daemon_is_told_of_the_mirror_that_is_in_force_again() -> None:
     moved = replace(CONFIG, mirror=replace(CONFIG.mirror, url="http://127.0.0.1:4101"))
     node = Node(CONFIG)
@@ -200,16 +189,6 @@ def test_the_daemon_is_told_of_the_mirror_that_is_in_force_again() -> None:
     effective = node.node.files.files[paths.EFFECTIVE].content
     assert b'"mirror_url": "http://127.0.0.1:4001"' in effective
     assert b'"rolled_back_to": 1' in effective
-
-
-def test_what_others_wrote_into_containerds_configuration_since_is_kept(node: Node) -> None:
-    node.edit(CONFIG_TOML, b'\n[metrics]\n  address = "127.0.0.1:1338"\n')
-    outcome = node.back(1)
-    text = node.node.files.files[CONFIG_TOML].content
-    assert b"127.0.0.1:1338" in text
-    assert b"runtimes.nydus" not in text
-    assert b'snapshotter = "nydus"' in text
-    assert any("was edited since" in one for one in outcome.plan.warnings)
 
 
 def test_what_others_wrote_between_two_generations_is_kept_too(node: Node) -> None:
@@ -272,13 +251,6 @@ def test_a_file_that_cannot_be_read_is_not_replaced(node: Node) -> None:
     assert caught.value.code == "NNA0303"
 
 
-def test_a_program_that_is_gone_refuses_the_way_back(node: Node) -> None:
-    node.node.files.drop("/usr/local/bin/nydusd")
-    with pytest.raises(PlanError) as caught:
-        node.back(1)
-    assert caught.value.code == "NNA0201"
-
-
 def test_a_program_that_is_another_one_now_is_told(node: Node) -> None:
     node.node.processes.on("/usr/local/bin/nydusd", "--version", stdout="nydusd \rVersion: \tv2.2.1\n")
     assert "nydusd was 2.2.0 then and is 2.2.1 now" in node.back(1).plan.notes
@@ -324,18 +296,6 @@ def test_a_removal_after_a_rollback_leaves_nothing_of_ours(node: Node) -> None:
     assert node.etc() == node.states[0]
     with pytest.raises(PlanError, match="nothing is applied"):
         node.back(1)
-
-
-def test_records_of_an_older_version_can_be_gone_back_to(node: Node) -> None:
-    for number in (1, 2, 3):
-        path = f"{paths.GENERATIONS}/{number}.json"
-        record = json.loads(node.node.files.files[path].content)
-        del record["config"]
-        node.node.files.put(path, json.dumps(record).encode(), mode=0o600)
-    assert node.newest.config is None
-    node.config = CONFIG
-    node.back(1)
-    assert node.etc() == node.states[1]
 
 
 def test_what_a_record_keeps_of_a_configuration_comes_back_whole() -> None:

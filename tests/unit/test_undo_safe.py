@@ -7,9 +7,8 @@ import pytest
 from agent import paths
 from agent.apply import recover
 from agent.containerd.view import names_snapshotter
-from agent.errors import AgentError, ApplyError, ContainerdError, FileError, PlanError
+from agent.errors import ApplyError, FileError, PlanError
 from tests.fakes.faults import Crash
-from tests.fakes.node import FakeNode
 from tests.unit import change_stage
 from tests.unit.proved_node import CONFIG, ProvedNode
 from tests.unit.test_apply_remove import remove
@@ -210,16 +209,3 @@ def test_hosts_files_that_cannot_be_read_are_left_and_named() -> None:
     removed = remove(made)
     assert removed is not None
     assert any(path in warning for warning in removed.plan.warnings)
-
-
-def test_a_foreign_edit_in_the_middle_does_not_keep_the_rest_from_being_put_back() -> None:
-    node: FakeNode = change_stage.a_node()
-
-    def prove() -> AgentError | None:
-        node.files.put(change_stage.CONFIG, b"theirs")
-        return ContainerdError("NNA0405", "no")
-
-    with pytest.raises(ApplyError):
-        change_stage.apply(node, prove=prove)
-    assert paths.NYDUSD_TEMPLATE not in node.files.files
-    assert node.files.files[change_stage.CONFIG].content == b"theirs"
