@@ -154,7 +154,7 @@ def _clear(ports: Ports, removal: Generation) -> None:
         services.run(ports, ["rm", "--force", "--", socket])
     ports.files.remove_empty_directory(posixpath.dirname(paths.SNAPSHOTTER_SOCKET))
     history = generations.history(ports.files, before=removal.number)
-    made = {directory for one in generations.originals(history) for directory in one.missing}
+    made = {directory for one in generations.file_histories(history) for directory in one.first.missing}
     for directory in sorted(made, key=len, reverse=True):
         ports.files.remove_empty_directory(directory)
 

@@ -18,13 +18,11 @@ from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.documents.drift import Finding
 from agent.errors import ProcessError
-from agent.facts import node
 from agent.facts.node import Facts, FileFact, UnitFact
 from agent.node.observe import observe
 from agent.plan import backoff
 from agent.plan.repair import Recorded, Running
 from agent.plan.repair import repair as plan_of
-from agent.plan.show import hide
 from agent.ports import Ports
 from agent.proof import drift, drift_running
 from agent.proof.drift import DriftFound
@@ -108,7 +106,7 @@ def run(config: Config, ports: Ports, around: Surroundings, *, urgency: Urgency)
     gate.check(config, ports, ready.plan, urgency, "repair")
     around.stop.check()
     # Before the first step: a repair that dies in its middle counts too.
-    _account(ports, [one.subject for one in ready.mend], _hints(ready.plan), urgency)
+    _account(ports, [one.subject for one in ready.mend], urgency)
     _keep(ports, ready.plan)
     applied = restored(config, last.config)
     intention = Intention(
@@ -119,24 +117,12 @@ def run(config: Config, ports: Ports, around: Surroundings, *, urgency: Urgency)
     return RepairOutcome(ready, tuple(step.what for step in done.steps), done.proof)
 
 
-def _account(ports: Ports, subjects: Sequence[str], hints: dict[str, str], urgency: Urgency) -> None:
+def _account(ports: Ports, subjects: Sequence[str], urgency: Urgency) -> None:
     known = drift.read_repairs(ports.files)
     if urgency is Urgency.BY_ITSELF:
-        drift.write_repairs(ports.files, backoff.note(known, subjects, ports.clock.now(), hints))
+        drift.write_repairs(ports.files, backoff.note(known, subjects, ports.clock.now()))
     else:
         drift.write_repairs(ports.files, backoff.without(known, subjects))
-
-
-def _hints(plan: Plan) -> dict[str, str]:
-    """The first line of what is overwritten, where it is a comment of somebody: configuration management says
-    so.
-    """
-    found = {}
-    for step in plan.steps:
-        first = (step.content_before or b"").partition(b"\n")[0] if isinstance(step, WriteFile) else b""
-        if isinstance(step, WriteFile) and first.startswith((b"#", b"//")) and not node.marked(first):
-            found[step.path] = hide(first.decode(errors="replace"))[:100]
-    return found
 
 
 def _keep(ports: Ports, plan: Plan) -> None:

@@ -32,8 +32,8 @@ from agent.plan.rollback import Touched
 from agent.ports import Files, Ports
 from agent.programs import versions
 from agent.proof import inspection, proofs
-from agent.records import generations, journal
-from agent.records.generations import Generation
+from agent.records import generations
+from agent.records.generations import FileHistory, Generation
 from agent.records.unconfirmed import Pending, TakenBack
 from agent.steps import Plan
 
@@ -150,24 +150,15 @@ def _no_generation(cause: str, try_: str) -> PlanError:
 
 def touched(history: Sequence[Generation], target: Generation) -> tuple[Touched, ...]:
     """What the generations did to each file, in the order in which files were first touched."""
-    backs: dict[str, list[tuple[int, journal.PutBack]]] = {}
-    for generation in history:
-        for one in generation.steps:
-            if isinstance(one.undo, journal.PutBack):
-                backs.setdefault(one.undo.path, []).append((generation.number, one.undo))
-    return tuple(_touched(path, found, target.number) for path, found in backs.items())
+    return tuple(_touched(one, target.number) for one in generations.file_histories(history))
 
 
-def _touched(path: str, found: Sequence[tuple[int, journal.PutBack]], target: int) -> Touched:
-    kept = sum(number <= target for number, _ in found)
-    changes = tuple((back.before, back.after) for _, back in found)
-    last = found[kept - 1][1] if kept else None
-    if last is not None and last.mode_after is not None:
-        return Touched(path, changes, kept, last.mode_after, last.uid, last.gid)
-    _, witness = found[min(kept, len(found) - 1)]
-    if witness.before is None:  # its owner and mode are those that we gave it
-        return Touched(path, changes, kept, 0o644 if witness.mode_after is None else witness.mode_after)
-    return Touched(path, changes, kept, witness.mode, witness.uid, witness.gid)
+def _touched(file: FileHistory, target: int) -> Touched:
+    kept = sum(number <= target for number, _ in file.changes)
+    contents = tuple((back.before, back.after) for _, back in file.changes)
+    last = file.changes[kept - 1][1] if kept else file.first
+    mode = last.mode_after if kept else last.mode
+    return Touched(file.path, contents, kept, mode, last.uid, last.gid)
 
 
 def _versions(target: Generation, facts: Facts) -> tuple[str, ...]:

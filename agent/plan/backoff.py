@@ -28,8 +28,6 @@ class Repaired:
     subject: str
     times: int
     at: float
-    hint: str = ""
-    """What the file that was overwritten last says of who writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +51,12 @@ def wait_s(of: Repaired | None, now: float) -> float | None:
     return max(0.0, FIRST_WAIT_S * math.pow(_GROWTH, of.times - 1) - passed)
 
 
-def note(
-    known: Sequence[Repaired], subjects: Iterable[str], now: float, hints: dict[str, str]
-) -> tuple[Repaired, ...]:
+def note(known: Sequence[Repaired], subjects: Iterable[str], now: float) -> tuple[Repaired, ...]:
     """After another repair of these subjects; what is long ago is forgotten."""
     rows = {one.subject: one for one in known if now - one.at < FORGET_S}
     for subject in subjects:
         before = rows.get(subject, Repaired(subject, 0, now))
-        rows[subject] = replace(before, times=before.times + 1, at=now, hint=hints.get(subject, ""))
+        rows[subject] = replace(before, times=before.times + 1, at=now)
     return tuple(rows.values())
 
 
@@ -75,7 +71,7 @@ def gave_up(known: Sequence[Repaired], subjects: Iterable[str], now: float) -> t
     wrong = set(subjects)
     return tuple(
         f"{one.subject} was put back {one.times} times, last {in_words(now - one.at)} ago, and changed "
-        f"again each time" + (f"; it begins with: {one.hint}" if one.hint else "")
+        f"again each time"
         for one in known
         if one.subject in wrong and wait_s(one, now) is None
     )

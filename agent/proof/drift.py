@@ -8,7 +8,7 @@ nothing asks the mirror: a mirror that is at fault is never drift.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -40,8 +40,8 @@ from agent.plan.repair import FileDrift, Recorded, compare, keys_after, parsed
 from agent.plan.show import hide
 from agent.ports import Files, Ports
 from agent.proof import drift_running
-from agent.records import generations, journal, json_files
-from agent.records.generations import Generation
+from agent.records import generations, json_files
+from agent.records.generations import FileHistory, Generation
 
 _LINK = f"/etc/systemd/system/multi-user.target.wants/{paths.SNAPSHOTTER_UNIT}"
 """Enables our unit."""
@@ -208,25 +208,18 @@ def write_repairs(files: Files, account: Sequence[Repaired]) -> None:
 
 def recorded(history: Sequence[Generation]) -> tuple[Recorded, ...]:
     """Every file that the generations have touched, as the last one left it."""
-    found: dict[str, Recorded] = {}
-    for generation in history:
-        for one in generation.steps:
-            if isinstance(one.undo, journal.PutBack):
-                found[one.undo.path] = _recorded(one.undo, found.get(one.undo.path))
-    return tuple(found.values())
+    return tuple(_recorded(one) for one in generations.file_histories(history))
 
 
-def _recorded(back: journal.PutBack, last: Recorded | None) -> Recorded:
-    whole = back.owned or back.path == paths.NYDUSD_TEMPLATE
-    if back.after is not None:
-        whole = whole or node.marked(back.after)
-    elif last is not None:
-        whole = last.whole
-    keys: Mapping[KeyPath, object] = {}
-    if not whole and back.after is not None:
-        keys = keys_after(last.keys if last is not None else {}, parsed(back.before), parsed(back.after))
-    mode = back.mode if back.mode_after is None else back.mode_after
-    return Recorded(back.path, back.after, mode, back.uid, back.gid, whole, keys)
+def _recorded(file: FileHistory) -> Recorded:
+    whole, keys = file.first.owned, dict[KeyPath, object]()
+    for _, back in file.changes:
+        if back.after is not None:
+            whole = back.owned or back.path == paths.NYDUSD_TEMPLATE or node.marked(back.after)
+            keys = {} if whole else dict(keys_after(keys, parsed(back.before), parsed(back.after)))
+    last = file.changes[-1][1]
+    held = keys if last.after is not None else {}
+    return Recorded(file.path, last.after, last.mode_after, last.uid, last.gid, whole, held)
 
 
 def read_expected(files: Files) -> Expected | None:

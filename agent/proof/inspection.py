@@ -129,7 +129,7 @@ def must_undo(found: Proof) -> AgentError | None:
 
 def observe_known(config: Config, ports: Ports, *, look_at_images: bool = False) -> Facts:
     """The node, with all files that were ever applied."""
-    known = generations.originals(generations.history(ports.files))
+    known = generations.file_histories(generations.history(ports.files))
     return observe(config, ports, look_at_images=look_at_images, extra_paths=tuple(one.path for one in known))
 
 

@@ -7,6 +7,7 @@ thrown away: the oldest record of a file is what removal puts back.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -50,7 +51,7 @@ class Generation:
     to: int | None = None
     """Of a rollback: the generation whose state this one is."""
     config: Mapping[str, object] | None = None
-    """What the node was changed for (`agent.config.accepted`); None in records of version 0.1.0."""
+    """What the node was changed for (`agent.config.accepted`); None: a removal."""
     agent: str = field(default=__version__, metadata=ALWAYS)
     """The agent's version."""
 
@@ -69,20 +70,23 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Original:
-    """A file as it was before we touched it for the first time, and what we wrote last."""
+class FileHistory:
+    """What our changes did to one file."""
 
     path: str
-    content: bytes | None  # None: was not there
-    mode: int
-    uid: int
-    gid: int
-    missing: tuple[str, ...]
-    owned: bool
-    first_written: bytes | None
-    written: bytes | None  # last; None: removed
-    unbroken: bool
-    """Every generation found what the one before it had written: nobody else changed the file in between."""
+    changes: tuple[tuple[int, journal.PutBack], ...]
+    """(generation, its undo record), the oldest first."""
+
+    @property
+    def first(self) -> journal.PutBack:
+        """Knows the file as it was before we touched it."""
+        return self.changes[0][1]
+
+    @property
+    def unbroken(self) -> bool:
+        """Every generation found what the one before it had written: nobody else changed the file between."""
+        backs = [back for _, back in self.changes]
+        return all(found.before == made.after for made, found in itertools.pairwise(backs))
 
 
 def numbers(files: Files) -> tuple[int, ...]:
@@ -204,40 +208,34 @@ def _hosts(not_accelerated: Iterable[str]) -> set[str]:
     return {text.partition(": ")[0] for text in not_accelerated}
 
 
-def originals(generations: tuple[Generation, ...]) -> tuple[Original, ...]:
-    """What the files were before the first generation, in the order in which they were touched."""
-    found: dict[str, Original] = {}
+def file_histories(generations: Sequence[Generation]) -> tuple[FileHistory, ...]:
+    """Every file that they have touched, in the order in which files were first touched."""
+    found: dict[str, list[tuple[int, journal.PutBack]]] = {}
     for generation in generations:
         for one in generation.steps:
-            back = one.undo
-            if not isinstance(back, journal.PutBack):
-                continue
-            first = found.get(back.path)
-            unbroken = first is None or (first.unbroken and back.before == first.written)
-            found[back.path] = Original(
-                back.path, first.content if first else back.before, first.mode if first else back.mode,
-                first.uid if first else back.uid, first.gid if first else back.gid,
-                first.missing if first else back.missing, first.owned if first else back.owned,
-                first.first_written if first else back.after, back.after, unbroken,
-            )  # fmt: skip
-    return tuple(found.values())
+            if isinstance(one.undo, journal.PutBack):
+                found.setdefault(one.undo.path, []).append((generation.number, one.undo))
+    return tuple(FileHistory(path, tuple(changes)) for path, changes in found.items())
 
 
-def records(generations: tuple[Generation, ...]) -> tuple[WriteFile, ...]:
+def records(generations: Sequence[Generation]) -> tuple[WriteFile, ...]:
     """Our writes for the removal plan, one per file, in the order in which they were first made.
 
     Where others edited a file between two generations, the content is the one that we wrote first: so the
     file counts as edited, and only what is ours is taken out of it.
     """
-    return tuple(
-        WriteFile(
-            one.path, content, one.mode, "as applied", journal.digest(one.content), one.content, one.mode,
-            one.uid,
-            one.gid, one.owned,
-        )
-        for one in originals(generations)
-        if (content := one.written if one.unbroken else one.first_written) is not None
-    )  # fmt: skip
+    found = []
+    for one in file_histories(generations):
+        first = one.first
+        content = one.changes[-1][1].after if one.unbroken else first.after
+        if content is None:
+            continue
+        step = WriteFile(
+            one.path, content, first.mode, "as applied", first.before_sha256, first.before, first.mode,
+            first.uid, first.gid, first.owned,
+        )  # fmt: skip
+        found.append(step)
+    return tuple(found)
 
 
 def former_unit(generations: tuple[Generation, ...]) -> Former:

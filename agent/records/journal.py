@@ -39,8 +39,8 @@ class PutBack:
     missing: tuple[str, ...] = field(default=(), metadata=ALWAYS)
     """Directories above it that were not there, outermost first."""
     owned: bool = field(default=True, metadata=ALWAYS)
-    mode_after: int | None = None
-    """The mode that our step gave it; None in records of version 0.1.0, which kept every mode."""
+    mode_after: int = field(default=0o644, metadata=ALWAYS)
+    """The mode that our step gave it."""
     done: bool = field(default=True, metadata=UNWRITTEN)
     """False: the step is not known to have ended, and where the file is neither `before` nor `after` it never
     wrote. Not recorded: the journal's own marks say it."""

@@ -251,17 +251,17 @@ def test_the_undo_has_room_on_a_full_disk(node: FakeNode) -> None:
 def test_the_first_pre_image_is_kept_over_many_generations(node: FakeNode) -> None:
     apply(node)
     apply(node, Plan((write(node, CONFIG, NEW + b"# more\n", mode=0o640),)))
-    original = {one.path: one for one in generations.originals(generations.history(node.files))}[CONFIG]
-    assert (original.content, original.mode, original.unbroken) == (OLD, 0o640, True)
-    assert original.written == NEW + b"# more\n"
+    (record,) = [one for one in generations.records(generations.history(node.files)) if one.path == CONFIG]
+    assert (record.content_before, record.mode) == (OLD, 0o640)
+    assert record.content == NEW + b"# more\n"
 
 
 def test_an_edit_by_the_operator_between_two_generations_is_remembered(node: FakeNode) -> None:
     apply(node)
     node.files.put(CONFIG, NEW + b"# the operator's\n", mode=0o640)
     apply(node, Plan((write(node, CONFIG, NEW + b"# the operator's\n# ours\n", mode=0o640),)))
-    original = {one.path: one for one in generations.originals(generations.history(node.files))}[CONFIG]
-    assert not original.unbroken
+    (record,) = [one for one in generations.records(generations.history(node.files)) if one.path == CONFIG]
+    assert record.content == NEW
 
 
 def test_directories_that_a_change_made_go_with_it(node: FakeNode) -> None:

@@ -154,7 +154,7 @@ def test_each_repair_of_the_same_thing_waits_longer_and_the_fifth_is_the_last() 
     account: tuple[Repaired, ...] = ()
     now, waits = 0.0, []
     for _ in range(MOST):
-        account = backoff.note(account, ["a"], now, {})
+        account = backoff.note(account, ["a"], now)
         wait = backoff.wait_s(account[0], now)
         waits.append(wait)
         now += wait or 0.0
@@ -164,16 +164,15 @@ def test_each_repair_of_the_same_thing_waits_longer_and_the_fifth_is_the_last() 
 def test_what_was_never_put_back_or_long_ago_may_be_at_once() -> None:
     assert backoff.wait_s(None, 0.0) == 0
     assert backoff.wait_s(Repaired("a", MOST, 0.0), FORGET_S) == 0
-    assert backoff.note([Repaired("a", MOST, 0.0)], ["a"], FORGET_S, {}) == (Repaired("a", 1, FORGET_S),)
+    assert backoff.note([Repaired("a", MOST, 0.0)], ["a"], FORGET_S) == (Repaired("a", 1, FORGET_S),)
 
 
 def test_a_clock_that_was_stepped_back_shortens_no_wait() -> None:
     assert backoff.wait_s(Repaired("a", 1, 1000.0), 10.0) == 60.0
 
 
-def test_giving_up_names_who_writes_the_file_and_only_what_is_still_wrong() -> None:
-    account = [Repaired("/etc/a", MOST, 100.0, "# managed by Ansible"), Repaired("/etc/b", MOST, 100.0)]
+def test_giving_up_names_only_what_is_still_wrong() -> None:
+    account = [Repaired("/etc/a", MOST, 100.0), Repaired("/etc/b", MOST, 100.0)]
     (told,) = backoff.gave_up(account, ["/etc/a", "/etc/c"], 160.0)
     assert told.startswith("/etc/a was put back 5 times, last 1 min ago")
-    assert told.endswith("it begins with: # managed by Ansible")
     assert backoff.without(account, ["/etc/a"]) == (account[1],)

@@ -22,7 +22,7 @@ EFFECTIVE = {
 }  # fmt: skip
 FILE = {
     "kind": "file", "path": "/etc/containerd/config.toml", "before": "AP8=", "after": None, "mode": 0o600,
-    "uid": 7, "gid": 8, "missing": ["/etc/containerd"], "owned": False, "mode_after": None,
+    "uid": 7, "gid": 8, "missing": ["/etc/containerd"], "owned": False, "mode_after": 0o600,
 }  # fmt: skip
 WRITTEN: dict[type, dict[str, Any]] = {
     Generation: {
