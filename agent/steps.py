@@ -7,7 +7,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from agent.errors import PlanError
 
@@ -66,11 +66,6 @@ class CheckContainerdConfig:
     trial: bytes | None = None
     """The root's candidate with imports that name the candidates of drop-ins; None: `candidate` itself."""
     program: str = "containerd"
-
-    @property
-    def files(self) -> str:
-        """What is checked, in words."""
-        return " with ".join((self.path, *(path for path, _content in self.beside)))
 
 
 class UnitVerb(enum.StrEnum):
@@ -153,6 +148,31 @@ Step: TypeAlias = (
     | AwaitContainerd
     | UnpackImage
 )
+
+
+def describe(step: Step) -> str:
+    """What a step does, in a few words."""
+    match step:
+        case WriteFile():
+            verb = "create" if step.content_before is None else "replace" if step.owned else "edit"
+            return f"{verb} {step.path}"
+        case RemoveFile():
+            return f"remove {step.path}"
+        case CheckContainerdConfig():
+            return f"let containerd check the new {' with '.join((step.path, *dict(step.beside)))}"
+        case UnitStep():
+            return f"{step.verb.value} {step.unit}"
+        case ReloadUnits():
+            return "reload systemd's unit files"
+        case AwaitSnapshotter():
+            return f"wait for the snapshotter, at most {step.deadline_s:g} s"
+        case AwaitContainerd():
+            return f"wait for containerd, at most {step.deadline_s:g} s"
+        case UnpackImage():
+            here, again = "from the layers that are here", "by pulling it again: its layers were discarded"
+            return f"let the snapshotter unpack {step.name} {here if step.complete else again}"
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 @dataclass(frozen=True, slots=True)

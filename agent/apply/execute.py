@@ -28,6 +28,7 @@ from agent.steps import (
     UnitVerb,
     UnpackImage,
     WriteFile,
+    describe,
 )
 
 _UNPACK_S = 60.0
@@ -74,11 +75,12 @@ class Executor:
         for number, step in enumerate(steps, 1):
             self.stop.check()
             began = self.ports.clock.monotonic()
-            intent = self.log.intend(what(step), self._undo(step))
+            what = describe(step)
+            intent = self.log.intend(what, self._undo(step))
             self._act(step)
             self.log.done(intent)
             took = self.ports.clock.monotonic() - began
-            self.report(Progress(number, len(steps), what(step), took))
+            self.report(Progress(number, len(steps), what, took))
         self.stop.check()
 
     def _undo(self, step: Step) -> journal.Undo:
@@ -145,29 +147,6 @@ class Executor:
                 self.ports.units.job(step.unit, step.verb.value, deadline_s=waits.job_s(step.unit))
             case _ as unreachable:
                 assert_never(unreachable)
-
-
-def what(step: Step) -> str:
-    """A step in a few words, for progress lines and the journal."""
-    match step:
-        case WriteFile():
-            return f"write {step.path}"
-        case RemoveFile():
-            return f"remove {step.path}"
-        case CheckContainerdConfig():
-            return f"let containerd check the new {step.files}"
-        case UnitStep():
-            return f"{step.verb.value} {step.unit}"
-        case ReloadUnits():
-            return "let systemd read its unit files again"
-        case AwaitSnapshotter():
-            return "wait until the snapshotter answers"
-        case AwaitContainerd():
-            return "wait until containerd answers"
-        case UnpackImage():
-            return f"let the snapshotter unpack {step.name}"
-        case _ as unreachable:
-            assert_never(unreachable)
 
 
 def missing_directories(ports: Ports, path: str) -> tuple[str, ...]:

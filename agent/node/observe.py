@@ -1,29 +1,54 @@
-"""Look at the node once and freeze what was seen. A port that fails yields Unknown, never a default."""
+"""Look at the node once and freeze what was seen. A port that fails yields Unknown, never a default.
+
+No registry of others is asked through the mirror: only those that the operator named, and a listener of ours
+on the loopback that stands for all others.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from agent import paths
-from agent.config.model import Config
+from agent.config.model import Config, RegistryHost, Scheme
 from agent.containerd import dropin
 from agent.containerd import files as containerd_files
 from agent.containerd.render import view_of
 from agent.containerd.wishes import certs_directory
-from agent.errors import FileError, PortError
-from agent.facts.node import Binary, Facts, FenceAbility, FileFact, UnitFact, Unknown
-from agent.node import images, installed, registries, snapshotter_root
-from agent.ports import Files, Ports
+from agent.errors import FileError, HttpError, PortError
+from agent.facts.node import (
+    ANY_HOST,
+    Binary,
+    CertificateCheck,
+    CredentialsFact,
+    Facts,
+    FenceAbility,
+    FileFact,
+    TlsCanary,
+    Unknown,
+)
+from agent.node import images, installed, snapshotter
+from agent.ports import Files, HttpAnswer, Ports, TlsSight
 from agent.programs import versions
 from agent.programs.versions import architecture
+from agent.registry import docker_config, expiring
+from agent.registry.names import docker_places
 
 _RUN_S = 5.0
 _ASK_S = 5.0
 _FENCE_S = 10.0
 _LISTEN = "0A"  # state of a listening socket in /proc/net/tcp (include/net/tcp_states.h)
+
+CANARY_PATH = "/v2/nydus-agent/canary/blobs/sha256:" + "c" * 64
+"""Matches the rule that Dragonfly's page on Nydus gives (`blobs/sha256.*`), and no blob that could exist."""
+
+_MIRROR_S = 3.0
+_TOO_MANY = 429
+_SERVER_ERROR = 500
+_PLAIN_TO_TLS = (b"http request to an https server", b"plain http request was sent to https")  # Go's, nginx's
+_FROM_REGISTRY = "docker-distribution-api-version"
 
 T = TypeVar("T")
 Seen = FileFact | tuple[str, None] | tuple[str, Unknown]
@@ -62,10 +87,10 @@ def observe(
         containerd_unit=_known(lambda: ports.units.get(config.containerd.unit)),
         snapshotter_unit=snapshotter_unit,
         fence=_fence(ports) if probe_fence else Unknown("not asked for"),
-        tls_canaries=registries.canaries(config, ports) if probe_mirror else (),
+        tls_canaries=_canaries(config, ports) if probe_mirror else (),
         files=files,
         dpkg_conffiles=_conffiles(ports, files),
-        certificates=registries.certificates(config, ports) if probe_mirror else (),
+        certificates=_certificates(config, ports) if probe_mirror else (),
         mirror_reads_ns=_reads_ns(config, ports) if probe_mirror else Unknown("not asked for"),
         nydusd_reads_mirrors=installed.reads_mirrors(ports, nydusd),
         listening=_listening(ports),
@@ -74,11 +99,9 @@ def observe(
         else (),
         programs=nydus.chosen,
         missing=nydus.missing,
-        credentials=registries.credentials(config.registries.credentials, ports.files),
-        snapshotter_root=snapshotter_root.find_root(
-            ports, config.snapshotter.root, snapshotter_unit, running
-        ),
-        snapshotter_drop_ins=read_drop_ins(snapshotter_unit, ports.files),
+        credentials=_credentials(config.registries.credentials, ports.files),
+        snapshotter_root=snapshotter.find_root(ports, config.snapshotter.root, snapshotter_unit, running),
+        snapshotter_drop_ins=snapshotter.read_drop_ins(snapshotter_unit, ports.files),
     )
 
 
@@ -100,10 +123,28 @@ def _fence(ports: Ports) -> FenceAbility | Unknown:
 
 
 def _reads_ns(config: Config, ports: Ports) -> bool | Unknown:
-    """Only the file for all other registries needs the answer."""
+    """Whether the mirror takes the registry from `?ns=`: it then comes to a listener of ours that ns names.
+
+    Only the file for all other registries needs the answer.
+    """
     if "*" not in config.registries.include:
         return Unknown("not needed")
-    return registries.reads_ns(config, ports)
+    answered = []
+
+    def fetch(address: str) -> None:
+        url = f"{config.mirror.url}{CANARY_PATH}?ns={address}"
+        answered.append(ports.http.get(url, deadline_s=_MIRROR_S).status)
+
+    try:
+        sight = ports.tls.sight(fetch, user=config.mirror.user, deadline_s=_MIRROR_S)
+    except PortError as error:
+        return Unknown(str(error))
+    if sight is not TlsSight.NOBODY:
+        return True
+    if answered and answered[0] < _SERVER_ERROR and answered[0] != _TOO_MANY:
+        return False  # some registry answered, and it was not the one that ns names
+    # A mirror that is not on this node reads ns and finds nobody on its own loopback.
+    return Unknown("the mirror gave no answer that tells" if answered else "the mirror did not answer")
 
 
 def _files(
@@ -225,61 +266,98 @@ def _listening(ports: Ports) -> tuple[int, ...] | Unknown:
     return tuple(sorted(found))
 
 
-_DIRECTORIES = (
-    "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient",
-    "/etc/systemd/system",
-    "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
-)  # fmt: skip
-"""From the one that counts most (systemd.unit(5), "System Unit Search Path")."""
-_NO_FILE = "NNA0421"
-"""It is no regular file."""
+def _certificates(config: Config, ports: Ports) -> tuple[CertificateCheck, ...]:
+    """Each https registry's own certificate against its configured CA."""
+    secure = (registry for registry in config.registries.hosts if registry.scheme is Scheme.HTTPS)
+    return tuple(_certificate(registry, ports) for registry in secure)
 
 
-def read_drop_ins(unit: UnitFact | None | Unknown, files: Files) -> tuple[FileFact, ...] | Unknown:
-    """In the order in which systemd reads them."""
-    if not isinstance(unit, UnitFact):
-        return ()
+def _certificate(registry: RegistryHost, ports: Ports) -> CertificateCheck:
     try:
-        wanted = tuple(_on_disk(unit.name, files)) if unit.needs_reload else unit.drop_in_paths
-        found = [_read(files, path) for path in wanted]
+        problem = ports.tls.verify(registry.host, registry.ca, deadline_s=_MIRROR_S)
+    except HttpError as error:
+        return CertificateCheck(registry.host, Unknown(str(error)), error.cause or error.what)
+    except PortError as error:  # the CA cannot be used: whatever the registry shows, nothing verifies it
+        return CertificateCheck(registry.host, ok=False, evidence=str(error))
+    against = registry.ca or "the system's store"
+    return CertificateCheck(registry.host, not problem, problem or f"verifies against {against}")
+
+
+def _canaries(config: Config, ports: Ports) -> tuple[TlsCanary, ...]:
+    """One canary per configured registry, and where one speaks https, one for all others."""
+    found = [_canary(config, registry, ports) for registry in config.registries.hosts]
+    if any(registry.scheme is Scheme.HTTPS for registry in config.registries.hosts):
+        found.append(_any_host(config, ports))
+    return tuple(found)
+
+
+def _canary(config: Config, registry: RegistryHost, ports: Ports) -> TlsCanary:
+    url = f"http://{registry.host}{CANARY_PATH}"
+    try:
+        answer = ports.http.get(url, deadline_s=_MIRROR_S, proxy=config.mirror.url)
     except PortError as error:
-        return Unknown(f"{error.what}: {error.cause}")
-    return tuple(one for one in found if one is not None)
+        return TlsCanary(registry.host, Unknown(str(error)), error.cause or error.what)
+    ok, evidence = judged(answer)
+    return TlsCanary(registry.host, ok, evidence)
 
 
-def _read(files: Files, path: str) -> FileFact | None:
-    """None where it is masked (a link to /dev/null) or leads to nothing: systemd reads nothing of it, nor of
-    another one with its name.
+def judged(answer: HttpAnswer) -> tuple[bool | Unknown, str]:
+    """What the answer to a canary says: True = the registry itself answered, Unknown = nobody could be asked
+    just now.
+
+    Everything else is False: a real read would meet the same, and nydusd takes such a status for final. The
+    origin's own 400 is what Dragonfly hands on where plain http met a TLS port, without the text that says
+    so.
     """
+    kind = answer.headers.get("x-dragonfly-error-type", "")
+    evidence = f"status {answer.status}{f', error of {kind}' if kind else ''}"
+    if answer.status == _TOO_MANY or answer.status >= _SERVER_ERROR:
+        return Unknown(f"no answer that tells: {evidence}"), evidence
+    if answer.status == 400 and (
+        kind == "backend" or any(text in answer.body.lower() for text in _PLAIN_TO_TLS)
+    ):
+        return False, f"{evidence}: plain http was sent to a TLS port"
+    origin = _FROM_REGISTRY in answer.headers or b'"errors"' in answer.body
+    if answer.status in (401, 404) and origin:
+        return True, f"{evidence} from the registry"
+    return False, f"{evidence}: not the registry's answer"
+
+
+def _any_host(config: Config, ports: Ports) -> TlsCanary:
+    def fetch(address: str) -> None:
+        ports.http.get(f"http://{address}{CANARY_PATH}", deadline_s=_MIRROR_S, proxy=config.mirror.url)
+
     try:
-        return files.read(path)
-    except FileError as error:
-        if error.code == _NO_FILE:
-            return None
-        raise
+        sight = ports.tls.sight(fetch, user=config.mirror.user, deadline_s=_MIRROR_S)
+    except PortError as error:
+        return TlsCanary(ANY_HOST, Unknown(str(error)), error.cause or error.what)
+    match sight:
+        case TlsSight.TLS:
+            return TlsCanary(ANY_HOST, ok=True, evidence="a host that no rule can name was asked by TLS")
+        case TlsSight.PLAIN:
+            return TlsCanary(ANY_HOST, ok=False, evidence="a host that no rule names was asked in plain http")
+        case TlsSight.NOBODY:
+            return TlsCanary(
+                ANY_HOST, Unknown("the mirror did not come"), "the mirror did not reach our loopback"
+            )
 
 
-def _on_disk(name: str, files: Files) -> Iterator[str]:
-    """By their names, whatever directory they lie in; of one name the first counts, and an empty one hides
-    the rest.
+def _credentials(file: str, files: Files) -> CredentialsFact:
+    """Whether docker's configuration can be used, and what in it ends by itself; never a secret.
+
+    `file`: what `registries.credentials` names, "" = root's own of docker. Only the file is read: no helper
+    is run, because a plan must not wait for it, nor depend on what it says today.
     """
-    paths: dict[str, str] = {}
-    for above in _names(name):
-        for directory in _DIRECTORIES:
-            place = posixpath.join(directory, f"{above}.d")
-            for one in files.listdir(place):
-                if one.endswith(".conf"):
-                    paths.setdefault(one, posixpath.join(place, one))
-    return (paths[one] for one in sorted(paths))
-
-
-def _names(name: str) -> Iterator[str]:
-    """The unit's own name, then what it shares with others: a-b.service has a-.service.d and service.d
-    too.
-    """
-    stem, _, kind = name.rpartition(".")
-    yield name
-    while "-" in stem.rstrip("-"):
-        stem = stem.rstrip("-").rpartition("-")[0] + "-"
-        yield f"{stem}.{kind}"
-    yield kind
+    places = docker_places(file, {}, uid=0, home="/root")
+    for path in places.paths:
+        try:
+            fact = files.read(path)
+        except FileError as error:
+            return CredentialsFact(path, (f"{path}: cannot be read: {error.cause or error.what}",))
+        if fact is not None:
+            config, problems = docker_config.inspected(fact, (0,))
+            try_ = problems[0].action if problems else ""
+            some = bool(config.auths or config.helpers or config.store)
+            return CredentialsFact(path, tuple(map(str, problems)), try_, some, expiring.sources(config))
+    missing = f"{' or '.join(places.paths)}: is not there, and {places.named} names it"
+    return CredentialsFact("", (missing,) if places.named else ())

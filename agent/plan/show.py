@@ -9,20 +9,8 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from typing import assert_never
 
-from agent.steps import (
-    AwaitContainerd,
-    AwaitSnapshotter,
-    CheckContainerdConfig,
-    Plan,
-    ReloadUnits,
-    RemoveFile,
-    Step,
-    UnitStep,
-    UnpackImage,
-    WriteFile,
-)
+from agent.steps import Plan, RemoveFile, Step, UnitStep, WriteFile, describe
 
 _HIDDEN = r"\1<hidden>"
 
@@ -44,31 +32,7 @@ def _told(plan: Plan) -> tuple[str, ...]:
 
 def what(step: Step) -> str:
     """One step in a line: what it does and why."""
-    match step:
-        case WriteFile():
-            verb = "create" if step.content_before is None else "replace" if step.owned else "edit"
-            return f"{verb} {step.path}: {step.reason}"
-        case RemoveFile():
-            return f"remove {step.path}: {step.reason}"
-        case CheckContainerdConfig():
-            return f"let containerd check the new {step.files}: {step.reason}"
-        case UnitStep():
-            return f"{step.verb.value} {step.unit}: {step.reason}"
-        case ReloadUnits():
-            return f"reload systemd's unit files: {step.reason}"
-        case AwaitSnapshotter():
-            return f"wait for the snapshotter, at most {step.deadline_s:g} s: {step.reason}"
-        case AwaitContainerd():
-            return f"wait for containerd, at most {step.deadline_s:g} s: {step.reason}"
-        case UnpackImage():
-            how = (
-                "from the layers that are here"
-                if step.complete
-                else "by pulling it again: its layers were discarded"
-            )
-            return f"let the snapshotter unpack {step.name} {how}: {step.reason}"
-        case _ as unreachable:
-            assert_never(unreachable)
+    return f"{describe(step)}: {step.reason}"
 
 
 def unified_diff(step: Step) -> str:

@@ -11,8 +11,7 @@ import pytest
 from agent.config.model import Config, RegistriesConfig
 from agent.errors import ContainerdUnavailableError, FenceError, FileError, HttpError, SystemdError
 from agent.facts.node import ANY_HOST, Arch, Binary, Facts, FileFact, Unknown
-from agent.node.observe import observe
-from agent.node.registries import CANARY_PATH, judged
+from agent.node.observe import CANARY_PATH, judged, observe
 from agent.ports import HttpAnswer, TlsSight
 from agent.programs import versions
 from agent.programs.versions import elf_architecture

@@ -13,7 +13,7 @@ from agent import paths
 from agent.config.model import Config, SnapshotterConfig
 from agent.errors import FileError, PlanError
 from agent.facts.node import Facts, FileFact, SnapshotterRoot, Unknown
-from agent.node.observe import read_drop_ins as drop_ins
+from agent.node.snapshotter import read_drop_ins as drop_ins
 from agent.plan import mounts, roots
 from agent.plan.diff import plan
 from agent.steps import Plan, ReloadUnits, RemoveFile, UnitStep, UnitVerb, WriteFile

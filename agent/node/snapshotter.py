@@ -1,4 +1,5 @@
-"""Where the nydus snapshotter that is on the node keeps its data, and whether containerd refers to it.
+"""The nydus snapshotter that is on the node: where it keeps its data, whether containerd refers to that, and
+its unit's drop-ins.
 
 containerd's database names snapshots by numbers that mean something below that root only: under another one
 each image that was unpacked before fails with "missing parent … bucket: not found".
@@ -11,7 +12,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 
 from agent import paths
-from agent.errors import ContainerdError, PortError
+from agent.errors import ContainerdError, FileError, PortError
 from agent.facts.node import FileFact, RunningContainerd, SnapshotterRoot, UnitFact, Unknown
 from agent.ports import Containerd, Files, Ports
 
@@ -141,3 +142,63 @@ def _listed(containerd: Containerd, namespace: str) -> int:
         return len(containerd.snapshot_keys(paths.PROXY_PLUGIN, namespace, deadline_s=_CALL_S))
     except ContainerdError:
         return 0  # it is no snapshotter of this containerd, or does not answer: then only the labels tell
+
+
+_DIRECTORIES = (
+    "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient",
+    "/etc/systemd/system",
+    "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
+)  # fmt: skip
+"""From the one that counts most (systemd.unit(5), "System Unit Search Path")."""
+_NO_FILE = "NNA0421"
+"""It is no regular file."""
+
+
+def read_drop_ins(unit: UnitFact | None | Unknown, files: Files) -> tuple[FileFact, ...] | Unknown:
+    """In the order in which systemd reads them."""
+    if not isinstance(unit, UnitFact):
+        return ()
+    try:
+        wanted = tuple(_on_disk(unit.name, files)) if unit.needs_reload else unit.drop_in_paths
+        found = [_read(files, path) for path in wanted]
+    except PortError as error:
+        return Unknown(f"{error.what}: {error.cause}")
+    return tuple(one for one in found if one is not None)
+
+
+def _read(files: Files, path: str) -> FileFact | None:
+    """None where it is masked (a link to /dev/null) or leads to nothing: systemd reads nothing of it, nor of
+    another one with its name.
+    """
+    try:
+        return files.read(path)
+    except FileError as error:
+        if error.code == _NO_FILE:
+            return None
+        raise
+
+
+def _on_disk(name: str, files: Files) -> Iterator[str]:
+    """By their names, whatever directory they lie in; of one name the first counts, and an empty one hides
+    the rest.
+    """
+    found: dict[str, str] = {}
+    for above in _names(name):
+        for directory in _DIRECTORIES:
+            place = posixpath.join(directory, f"{above}.d")
+            for one in files.listdir(place):
+                if one.endswith(".conf"):
+                    found.setdefault(one, posixpath.join(place, one))
+    return (found[one] for one in sorted(found))
+
+
+def _names(name: str) -> Iterator[str]:
+    """The unit's own name, then what it shares with others: a-b.service has a-.service.d and service.d
+    too.
+    """
+    stem, _, kind = name.rpartition(".")
+    yield name
+    while "-" in stem.rstrip("-"):
+        stem = stem.rstrip("-").rpartition("-")[0] + "-"
+        yield f"{stem}.{kind}"
+    yield kind
