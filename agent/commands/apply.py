@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         return _nothing(context, "deferred to boot: systemd does not run here")
     urgency = urgency_of(now=args.now, by_itself=args.in_turn)
     by_itself = args.on_install or args.in_turn
-    with surroundings(context.console) as around:
+    with surroundings(context.console, proof_lines.progress(context.console)) as around:
         if args.in_turn:
             await_turn(config, ports, around.stop, context.console)
         with ports.ledger.lock("apply"):

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 def mend(context: Context, config: Config, ports: Ports, urgency: Urgency) -> Exit:
     """Put back what may be put back. Raises PlanError, LockedError, ApplyError."""
-    with surroundings(context.console) as around:
+    with surroundings(context.console, proof_lines.progress(context.console)) as around:
         with ports.ledger.lock("repair"):
             outcome = repair.run(config, ports, around, urgency=urgency)
         return _tell(outcome, context.console)

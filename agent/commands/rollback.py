@@ -14,6 +14,7 @@ from agent.commands.context import Context
 from agent.commands.plan import display, generation
 from agent.commands.plan_file import plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
+from agent.commands.state import proof_lines
 from agent.config.model import Config
 from agent.errors import ConfigError, Exit
 from agent.ports import Ports
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         context.console.emit("Plan", plan_body(plan, target.effective))
         return Exit.OK
     urgency = urgency_of(now=args.now)
-    with surroundings(context.console) as around:
+    with surroundings(context.console, proof_lines.progress(context.console)) as around:
         with ports.ledger.lock("rollback"):
             outcome = rollback.roll_back(config, ports, around, to=args.to, urgency=urgency)
         newest = generations.newest(ports.files)
@@ -74,7 +75,7 @@ def take_back(context: Context, ports: Ports, transaction_id: str, *, late: bool
     ended where it is still under way.
     """
     lock = rollback.lock(ports, transaction_id) if late else ports.ledger.lock("rollback")
-    with surroundings(context.console) as around:
+    with surroundings(context.console, proof_lines.progress(context.console)) as around:
         with lock:
             done = rollback.take_back(config_or_default(context), ports, around, only=transaction_id)
         return tell_taken(done, context, ports)

@@ -12,8 +12,8 @@ from types import FrameType
 from agent.apply.change import Surroundings
 from agent.apply.execute import Progress, Stop
 from agent.apply.gate import Urgency
-from agent.commands.state import proof_lines
 from agent.console import Console, Tone, Toned
+from agent.documents.applied import CheckResult
 from agent.errors import AgentError, ApplyError, LockedError, of_a_bug
 from agent.ports import Ledger
 from agent.records.journal import Begin
@@ -40,9 +40,11 @@ def caught_by(handler: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextmanager
-def surroundings(console: Console) -> Iterator[Surroundings]:
-    """Reports to `console`; a first signal lets the step under way end and then undoes everything, more
-    change nothing.
+def surroundings(
+    console: Console, each: Callable[[CheckResult], None] = lambda _: None
+) -> Iterator[Surroundings]:
+    """Reports to `console`; `each` is told of every check. A first signal lets the step under way end and then
+    undoes everything, more change nothing.
 
     A terminal that is closed is such a signal too: what was begun is never left half done. Raises ApplyError
     NNA0420 in place of any error that comes once a change was accepted.
@@ -52,9 +54,7 @@ def surroundings(console: Console) -> Iterator[Surroundings]:
     def caught(name: str) -> None:
         stop.signal = stop.signal or name
 
-    around = Surroundings(
-        console.progress, lambda progress: _tell(console, progress), stop, proof_lines.progress(console)
-    )
+    around = Surroundings(console.progress, lambda progress: _tell(console, progress), stop, each)
     with caught_by(caught):
         try:
             yield around

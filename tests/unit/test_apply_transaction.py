@@ -17,7 +17,6 @@ from agent.errors import (
     ContainerdError,
     Exit,
     FileChangedError,
-    FileError,
 )
 from agent.facts.node import Effective, FileFact
 from agent.records import generations
@@ -85,19 +84,6 @@ def test_a_new_choice_without_a_changed_file_still_reaches_the_daemon(node: Fake
     apply(node, NOTHING, effective=Effective(Switch.NATIVE, Dialect.PROXY, use_http=False))
     assert b'"native"' in node.files.files[paths.EFFECTIVE].content
     assert generations.numbers(node.files) == (1,)
-
-
-def test_each_failing_step_puts_the_node_back_and_names_its_cause() -> None:
-    """An error (not a kill) at each file, job and check in turn."""
-    total = len(calls_of_an_apply())
-    for nth in range(1, total - 2):  # the last: the generation's file, effective.json, the journal's end
-        node = a_node()
-        node.faults.at(nth, FileError("NNA0421", "cannot write", cause="No space left on device"))
-        with pytest.raises(AgentError) as caught:
-            apply(node)
-        assert "No space left" in str(caught.value), nth
-        assert state(node) == OLD_STATE, (nth, node.faults.calls[nth - 1])
-        assert not node.ledger.open, nth
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import recover, remove, rollback
+from agent.apply import recover, rollback
 from agent.apply.change import Outcome
 from agent.apply.gate import Urgency
 from agent.config import accepted
@@ -256,16 +256,6 @@ def test_a_program_that_is_another_one_now_is_told(node: Node) -> None:
     assert "nydusd was 2.2.0 then and is 2.2.1 now" in node.back(1).plan.notes
 
 
-def test_a_rollback_that_fails_leaves_what_was_in_force(node: Node) -> None:
-    node.node.units.fail_job(paths.CONTAINERD_UNIT, "restart")
-    with pytest.raises(ApplyError) as caught:
-        node.back(1)
-    assert caught.value.code == "NNA0402"
-    assert "rollback failed; the node is as it was before" in caught.value.what
-    assert node.etc() == node.states[3]
-    assert node.newest.number == 3
-
-
 def test_a_rollback_that_is_killed_anywhere_is_undone_or_finished(node: Node) -> None:
     total = counted()
     for nth in range(1, total + 1):
@@ -286,16 +276,6 @@ def counted() -> int:
     node.back(1)
     calls = node.node.faults.calls[before:]
     return max(number for number, call in enumerate(calls, 1) if call[0] == "close")
-
-
-def test_a_removal_after_a_rollback_leaves_nothing_of_ours(node: Node) -> None:
-    for program in ("nsenter", "kill", "rm"):
-        node.node.processes.on(program)
-    node.back(1)
-    assert remove.remove_setup(node.config, node.node.ports, quiet(), force=False) is not None
-    assert node.etc() == node.states[0]
-    with pytest.raises(PlanError, match="nothing is applied"):
-        node.back(1)
 
 
 def test_what_a_record_keeps_of_a_configuration_comes_back_whole() -> None:

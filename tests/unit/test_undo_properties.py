@@ -106,18 +106,6 @@ def refused(made: FakeNode, wanted: Config, cut: Plan) -> list[Progress]:
 
 
 @QUICK
-@given(made=worlds(), wanted=CONFIGS, cut=st.integers(0, 30))
-def test_any_prefix_can_be_undone_to_the_last_byte(made: FakeNode, wanted: Config, cut: int) -> None:
-    runs_with = watch(made)
-    before, ran, ran_with = files(made), runs_or_is_enabled(made), dict(runs_with)
-    steps = plan(wanted, look(made, wanted)).steps[:cut]
-    assert len(refused(made, wanted, Plan(steps))) == len(steps)
-    assert files(made) == before
-    assert runs_or_is_enabled(made) == ran
-    assert runs_with == ran_with
-
-
-@QUICK
 @given(made=worlds(), first=CONFIGS, second=CONFIGS, cut=st.integers(0, 30))
 def test_any_prefix_of_a_second_change_or_a_removal_can_be_undone_to_the_last_byte(
     made: FakeNode, first: Config, second: Config, cut: int

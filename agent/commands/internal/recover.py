@@ -12,6 +12,7 @@ from agent.apply import recover, rollback
 from agent.commands.context import Context
 from agent.commands.rollback import config_or_default
 from agent.commands.running import surroundings
+from agent.commands.state import proof_lines
 from agent.errors import Exit
 from agent.records.unconfirmed import TakenBack
 
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     config = config_or_default(context)
     ports = wire.root_ports(config)
     taken = None
-    with surroundings(context.console) as around:
+    with surroundings(context.console, proof_lines.progress(context.console)) as around:
         with ports.ledger.lock("recover"):
             jobs = not args.files_only and recover.runtime_runs(ports)
             waits = rollback.of_an_earlier_boot(ports)
