@@ -43,8 +43,8 @@ def caught_by(handler: Callable[[str], None]) -> Iterator[None]:
 def surroundings(
     console: Console, each: Callable[[CheckResult], None] = lambda _: None
 ) -> Iterator[Surroundings]:
-    """Reports to `console`; `each` is told of every check. A first signal lets the step under way end and then
-    undoes everything, more change nothing.
+    """Reports to `console`; `each` is told of every check. A first signal lets the step under way end and
+    then undoes everything, more change nothing.
 
     A terminal that is closed is such a signal too: what was begun is never left half done. Raises ApplyError
     NNA0420 in place of any error that comes once a change was accepted.
