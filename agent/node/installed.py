@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from agent import paths
 from agent.config.forms import NEWEST, SYSTEM
@@ -106,13 +106,6 @@ def paths_of(config: Config, files: Files) -> Mapping[str, str]:
     }
 
 
-def in_path(ports: FilesAndProcesses, program: str) -> Binary | None | Unknown:
-    """A program of this node's own."""
-    if program == ProgramName.SNAPSHOTTER:
-        return find(ports, program, versions.snapshotter)
-    return find(ports, program, versions.nydus, crate=True)
-
-
 def wanted_of(config: Config, project: Project) -> str:
     """What the configuration says of a project's programs."""
     return config.programs.nydus if project is Project.NYDUS else config.programs.snapshotter
@@ -130,8 +123,12 @@ def _binary(
     if isinstance(choice, MissingPrograms):
         return None
     if not choice:
-        return in_path(ports, program)
-    return of_release(ports, f"{project.directory(choice)}/{program}", choice)
+        return find(ports, program)
+    # What a package has is known to be of its release: where the program tells no version, that counts.
+    found = _read(ports, f"{project.directory(choice)}/{program}", versions.nydus)
+    if isinstance(found, Binary) and isinstance(found.version, Unknown) and found.commit is not None:
+        return replace(found, version=versions.parsed(choice), version_text=choice)
+    return found
 
 
 def _has_program(files: Files, project: Project, version: str) -> bool:
@@ -150,7 +147,8 @@ DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 
 _RUN_S = 5.0
 
-Parse: TypeAlias = Callable[[str], tuple[Version | Unknown, str]]
+_PARSERS = {"containerd": versions.containerd, ProgramName.SNAPSHOTTER: versions.snapshotter}
+"""How a program tells its version; all others do as nydusd does."""
 
 
 class FilesAndProcesses(Protocol):
@@ -165,43 +163,32 @@ class FilesAndProcesses(Protocol):
         """Processes."""
 
 
-def find(
-    ports: FilesAndProcesses, name: str, parse: Parse, *, crate: bool = False
-) -> Binary | None | Unknown:
-    """The first program of this name, or the one at this path; None where there is none, Unknown where a
-    directory could not be read.
-
-    `crate`: it may be a build from crates, which knows no version of its own.
+def find(ports: FilesAndProcesses, program: str, place: str = "") -> Binary | None | Unknown:
+    """The first program of this name, or the one at `place`, a path; None where there is none, Unknown where
+    a directory could not be read.
     """
-
-    def told(path: str, said: str) -> tuple[Version | Unknown, str]:
-        return _version(ports, path, parse(said), crate=crate)
-
+    parse = _PARSERS.get(program, versions.nydus)
+    name = place or program
     for directory in DIRECTORIES if "/" not in name else ("",):
-        found = _look(ports, posixpath.join(directory, name), told)
-        if found is not None:
-            return found
+        path = posixpath.join(directory, name)
+        found = _read(ports, path, parse)
+        if found is None:
+            continue
+        if isinstance(found, Binary) and isinstance(found.version, Unknown) and found.commit is not None:
+            # Debian's snapshotter tells none, nor does a nydusd that was built from crates.
+            known = _package_version(ports, path)
+            if known is None and parse is versions.nydus:
+                known = _crate_version(ports, path)
+            if known is not None:
+                return replace(found, version=known[0], version_text=known[1])
+        return found
     return None
 
 
-def of_release(ports: FilesAndProcesses, path: str, release: str) -> Binary | None | Unknown:
-    """The program at this path, which is known to be of an upstream release: where it tells no version, that
-    counts.
-
-    None where it is not there, Unknown where that could not be seen.
-    """
-
-    def told(_path: str, said: str) -> tuple[Version | Unknown, str]:
-        version, text = versions.nydus(said)
-        return (versions.parsed(release), release) if isinstance(version, Unknown) else (version, text)
-
-    return _look(ports, path, told)
-
-
-def _look(
-    ports: FilesAndProcesses, path: str, told: Callable[[str, str], tuple[Version | Unknown, str]]
+def _read(
+    ports: FilesAndProcesses, path: str, parse: Callable[[str], tuple[Version | Unknown, str]]
 ) -> Binary | None | Unknown:
-    """A program by its head, and by what is `told` of its path and of what it says to --version."""
+    """A program by its head, and by what it says to --version; no commit where it does not run."""
     try:
         head = ports.files.head(path, versions.ELF_HEADER)
     except PortError as error:
@@ -212,20 +199,9 @@ def _look(
         finished = ports.processes.run([path, "--version"], deadline_s=_RUN_S)
     except PortError as error:
         return Binary(path, versions.elf_architecture(head), Unknown(str(error)))
-    version, text = told(path, finished.stdout or finished.stderr)
-    return Binary(path, versions.elf_architecture(head), version, text, versions.commit(finished.stdout))
-
-
-def _version(
-    ports: FilesAndProcesses, path: str, said: tuple[Version | Unknown, str], *, crate: bool
-) -> tuple[Version | Unknown, str]:
-    version, text = said
-    if not isinstance(version, Unknown):
-        return version, text
-    packaged = _package_version(ports, path)
-    if packaged is not None:
-        return packaged
-    return _crate_version(ports, path) if crate else (version, text)
+    version, text = parse(finished.stdout or finished.stderr)
+    commit = versions.commit(finished.stdout)
+    return Binary(path, versions.elf_architecture(head), version, text, commit)
 
 
 def _package_version(ports: FilesAndProcesses, path: str) -> tuple[Version | Unknown, str] | None:

@@ -31,7 +31,6 @@ from agent.facts.node import (
 )
 from agent.node import images, installed, snapshotter
 from agent.ports import Files, HttpAnswer, Ports, TlsSight
-from agent.programs import versions
 from agent.programs.versions import architecture
 from agent.registry import docker_config, expiring
 from agent.registry.names import docker_places
@@ -72,7 +71,7 @@ def observe(
     """
     nydus = installed.read_installed(config, ports)
     nydusd = nydus.binaries["nydusd"]
-    containerd = installed.find(ports, config.containerd.program, versions.containerd)
+    containerd = installed.find(ports, "containerd", config.containerd.program)
     files = _files(config, ports, containerd, extra_paths)
     snapshotter_unit = _known(lambda: ports.units.get(paths.SNAPSHOTTER_UNIT))
     running = _known(lambda: ports.containerd.server(deadline_s=_ASK_S))

@@ -20,7 +20,7 @@ from agent.documents.drift import (
 )
 from agent.errors import ContainerdError
 from agent.facts.node import Binary, PluginFact, Version
-from agent.node import installed as node_programs
+from agent.node import installed
 from agent.outside_json import json_value
 from agent.plan.repair import FileDrift, Recorded, keys_after, parsed
 from agent.ports import Ports
@@ -39,10 +39,6 @@ _ANEW = (
     "start their containers anew when it suits: a mount keeps the nydusd and the configuration it was "
     "made with"
 )
-_PARSERS = {
-    "nydusd": (versions.nydus, True), "nydus-image": (versions.nydus, True),
-    "snapshotter": (versions.snapshotter, False), "containerd": (versions.containerd, False),
-}  # fmt: skip
 
 
 def program(ports: Ports, known: ExpectedProgram) -> Iterator[Finding]:
@@ -66,17 +62,11 @@ def _gone(program: ExpectedProgram) -> Finding:
 
 
 def _replaced_since(ports: Ports, program: ExpectedProgram) -> Finding:
-    now = _version(ports, program)
+    named = "containerd-nydus-grpc" if program.name == "snapshotter" else program.name
+    found = installed.find(ports, named, program.path)
+    now = versions.shown_version(found) if isinstance(found, Binary) else "of unknown version"
     what = f"{program.path} was replaced: {program.name} is {now} now, applied was {program.version}"
     return Finding(Kind.PROGRAM_REPLACED, program.path, what, Remedy.APPLY, APPLY_COMMAND)
-
-
-def _version(ports: Ports, program: ExpectedProgram) -> str:
-    parse, crate = _PARSERS[program.name]
-    found = node_programs.find(ports, program.path, parse, crate=crate)
-    if not isinstance(found, Binary):
-        return "of unknown version"
-    return versions.shown_version(found)
 
 
 def unit_outdated(ports: Ports, unit: str) -> Iterator[Finding]:
