@@ -13,11 +13,10 @@ import enum
 from dataclasses import replace
 
 from agent import paths
-from agent.codec import to_document, try_from_json
+from agent.codec import to_document
 from agent.config.model import Config, RestartPolicy
 from agent.durations import in_words
 from agent.errors import ApplyError
-from agent.facts.node import FileFact
 from agent.plan import budget
 from agent.plan.budget import Allowed, Judgement, NotBefore, Restart, RestartAccount, RestartBudget
 from agent.ports import Files, Ports
@@ -65,20 +64,18 @@ def wanted(config: Config, urgency: Urgency) -> Config:
 def note_restart(ports: Ports, unit: str) -> None:
     """`unit` is about to be restarted. Raises FileError."""
     now = ports.clock.moment()
-    fact = ports.files.read(paths.RESTARTS)
-    known = budget.kept(_understood(fact), now)
+    known = budget.kept(history(ports.files), now)
     document = to_document(RestartAccount((*known, Restart(unit, now.now, now.boot, now.boottime))))
-    json_files.replace(ports.files, paths.RESTARTS, document, found=fact, mode=0o600)
+    json_files.replace(
+        ports.files, paths.RESTARTS, document, found=ports.files.read(paths.RESTARTS), mode=0o600
+    )
 
 
 def history(files: Files) -> tuple[Restart, ...]:
-    """The restarts that were made; none where the account is not there or damaged. Raises FileError."""
-    return _understood(files.read(paths.RESTARTS))
-
-
-def _understood(fact: FileFact | None) -> tuple[Restart, ...]:
-    account = try_from_json(RestartAccount, json_files.parsed(fact))
-    # An account that nobody can read must not keep a node from being mended.
+    """The restarts that were made; none where the account is not there, or damaged: that must not keep a node
+    from being mended. Raises FileError.
+    """
+    account = json_files.load(RestartAccount, files, paths.RESTARTS)
     return account.restarts if account is not None else ()
 
 
