@@ -18,7 +18,7 @@ from agent.config.model import Config, ContainerdMode
 from agent.containerd import dropin, owner
 from agent.containerd.files import Family, Loaded, Node, family
 from agent.containerd.keys import KEYS, KeyPath, at, dotted
-from agent.containerd.toml_edit import FAILURES, Value, add_to_list, insert, remove
+from agent.containerd.toml_edit import Value, add_to_list, insert, remove
 from agent.containerd.trial import expectations
 from agent.containerd.view import ContainerdView, last_version, section, view
 from agent.containerd.wishes import Wished, certs_directory, respelled, wished
@@ -88,7 +88,7 @@ def candidate(config: Config, node: Node) -> Candidate:
     path, before = config.containerd.config, ground.root.content if ground.root is not None else None
     try:
         changes = _changes(ground, want)
-    except FAILURES as error:
+    except ValueError as error:
         rendered = owner.refusals(path, before, None, missing)
         if rendered:
             return Candidate(refusals=rendered)
@@ -161,7 +161,7 @@ def _unsupported(kind: Family, loaded: tuple[Loaded, ...]) -> str:
 
 
 def _changes(ground: _Ground, want: Wished) -> Mapping[str, bytes | None]:
-    """New contents by path, None for what goes. Raises one of FAILURES."""
+    """New contents by path, None for what goes. Raises ValueError."""
     root = ground.root
     path = ground.config.containerd.config
     if root is None:

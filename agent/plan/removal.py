@@ -21,7 +21,7 @@ from agent.containerd import dropin
 from agent.containerd.files import Node, node_of
 from agent.containerd.keys import KEYS, PROXY_PLUGIN, KeyPath, at, dotted
 from agent.containerd.render import candidate, view_of
-from agent.containerd.toml_edit import FAILURES, Value, remove, take_from_list
+from agent.containerd.toml_edit import Value, remove, take_from_list
 from agent.containerd.trial import containerd_check
 from agent.containerd.wishes import possible_keys
 from agent.facts import node
@@ -292,7 +292,7 @@ def _without_ours(config: Config, fact: FileFact, record: WriteFile) -> _Narrowe
         content = remove(text, undo, before) if undo else text
         for line in imports:
             content = take_from_list(content, ("imports",), line, before)
-    except FAILURES as error:
+    except ValueError as error:
         why = (
             f"{record.path} was edited since and is left alone ({error}); take the snapshotter out of it "
             f"by hand"

@@ -19,7 +19,7 @@ from agent.config.model import Config, ContainerdConfig, RestartPolicy
 from agent.containerd import dropin
 from agent.containerd.files import node_of
 from agent.containerd.keys import KeyPath, at, dotted, leaves
-from agent.containerd.toml_edit import FAILURES, remove
+from agent.containerd.toml_edit import remove
 from agent.containerd.trial import containerd_check
 from agent.facts import node
 from agent.facts.node import Facts, FileFact, UnitFact, Unknown
@@ -170,7 +170,7 @@ def _merged(facts: Facts, fact: FileFact, one: Touched) -> _Back:
     try:
         undo, theirs = _undo(tomllib.loads(fact.content.decode()), one)
         text = remove(fact.content.decode(), undo, _parsed(one.then)) if undo else fact.content.decode()
-    except FAILURES as error:
+    except ValueError as error:
         return _Back(None, refusal=_cannot(one.path, str(error)))
     told = f"{one.path} was edited since: only ours goes back ({', '.join(map(dotted, undo)) or 'nothing'})"
     if theirs:
