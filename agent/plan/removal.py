@@ -27,8 +27,7 @@ from agent.containerd.wishes import possible_keys
 from agent.facts import node
 from agent.facts.node import Facts, FileFact, UnitFact, Unknown
 from agent.plan import invariants
-from agent.plan.diff import removal_of
-from agent.plan.order import CONTAINERD_COST, SNAPSHOTTER_COST
+from agent.plan.order import CONTAINERD_COST, SNAPSHOTTER_COST, removal_of
 from agent.steps import (
     AwaitContainerd,
     AwaitSnapshotter,

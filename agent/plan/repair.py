@@ -20,8 +20,7 @@ from agent.documents.drift import APPLY_COMMAND, Finding, Kind, Remedy, ours
 from agent.facts import node
 from agent.facts.node import Facts, FileFact, UnitFact
 from agent.plan import invariants, mounts
-from agent.plan.order import ordered
-from agent.plan.rollback import changes_of
+from agent.plan.order import changes_of, ordered
 from agent.steps import Plan, RemoveFile, UnitVerb, WriteFile, refuse
 
 IMPORTS: KeyPath = ("imports",)
@@ -234,7 +233,7 @@ def repair(
         else "",
     )
     plan = Plan(ordered(changes), tuple(one.warning for one in ours_ if one.warning))
-    refuse(mounts.refusals(plan, facts))
+    refuse(mounts.ending_refusals(plan, facts))
     invariants.check(plan, facts, containerd.config)
     return plan
 

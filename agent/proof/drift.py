@@ -28,8 +28,8 @@ from agent.documents.drift import (
 from agent.errors import ApplyError, FileError, PortError
 from agent.facts.node import UnitFact
 from agent.outside_json import json_value
-from agent.plan import backoff, unit_files
-from agent.plan.backoff import RepairAccount, Repaired
+from agent.plan import limits, unit_files
+from agent.plan.limits import RepairAccount, Repaired
 from agent.plan.repair import FileDrift, Recorded, compare
 from agent.plan.show import hide
 from agent.ports import Files, Ports
@@ -168,9 +168,7 @@ def tell(ports: Ports, looked: DriftFound) -> None:
         _make_known(ports, looked)
         now = ports.clock.now()
         subjects = [one.subject for one in looked.repairable]
-        publish(
-            ports.files, looked, at=now, gave_up=backoff.gave_up(read_repairs(ports.files), subjects, now)
-        )
+        publish(ports.files, looked, at=now, gave_up=limits.gave_up(read_repairs(ports.files), subjects, now))
 
 
 def _make_known(ports: Ports, looked: DriftFound) -> None:

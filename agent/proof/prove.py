@@ -13,7 +13,7 @@ from agent.documents.applied import CheckResult, CheckState
 from agent.errors import AgentError, FileError, HttpError, NydusdError
 from agent.facts.node import Effective, Facts
 from agent.node.waits import Before
-from agent.plan import renewal
+from agent.plan import mounts
 from agent.ports import NydusdInfo, Ports
 from agent.programs import versions
 from agent.programs.versions import TAKES_CREDENTIALS
@@ -127,7 +127,7 @@ def unrenewed_images(view: ProofView) -> tuple[str, ...]:
     """
     if not (view.facts.credentials.expiring and view.config.registries.renew_s):
         return ()
-    missing = "" if renewal.in_force(view.facts) else _missing(view)
+    missing = "" if mounts.renews(view.facts) else _missing(view)
     found: list[str] = []
     public = _public(view)
     for info in _daemons(view):
@@ -144,7 +144,9 @@ def _daemons(view: ProofView) -> Iterator[NydusdInfo]:
 
 def _missing(view: ProofView) -> str:
     """Why the snapshotter is not told to renew."""
-    return ", ".join(renewal.obstacles(view.facts)) or "the snapshotter is not told to: nydus-agent apply"
+    return (
+        ", ".join(mounts.renewal_obstacles(view.facts)) or "the snapshotter is not told to: nydus-agent apply"
+    )
 
 
 def _public(view: ProofView) -> frozenset[str]:
@@ -160,7 +162,7 @@ def _public(view: ProofView) -> frozenset[str]:
 
 
 def _images(view: ProofView, info: NydusdInfo, missing: str) -> Iterator[tuple[str, str]]:
-    why = missing or renewal.too_old(
+    why = missing or mounts.too_old(
         "its nydusd", versions.parsed(info.version), info.version, TAKES_CREDENTIALS
     )
     for _, config in info.backends if why else ():
