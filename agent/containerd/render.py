@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from agent import paths
 from agent.config.model import Config, ContainerdMode
 from agent.containerd import dropin, owner
+from agent.containerd.dropin import expectations
 from agent.containerd.files import Family, Loaded, Node, family
 from agent.containerd.keys import KEYS, KeyPath, at, dotted
 from agent.containerd.toml_edit import Value, add_to_list, insert, remove
-from agent.containerd.trial import expectations
 from agent.containerd.view import ContainerdView, last_version, section, view
 from agent.containerd.wishes import Wished, certs_directory, respelled, wished
 from agent.facts import node

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from agent import paths
 from agent.config.model import Config, RegistryHost, RestartPolicy, Scheme
+from agent.containerd.dropin import containerd_check
 from agent.containerd.files import node_of
 from agent.containerd.keys import quoted
 from agent.containerd.render import Candidate, candidate
-from agent.containerd.trial import containerd_check
 from agent.facts import node
 from agent.facts.node import (
     Binary,

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.config.model import ContainerdConfig
+from agent.containerd.dropin import containerd_check
 from agent.containerd.files import node_of
-from agent.containerd.trial import containerd_check
 from agent.facts import node
 from agent.facts.node import Facts, FileFact, UnitFact
 from agent.steps import (

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.config.model import Config, ContainerdMode, RestartPolicy
+from agent.containerd.dropin import reads_exports
 from agent.containerd.files import node_of
 from agent.containerd.render import view_of
-from agent.containerd.trial import reads_exports
 from agent.documents.applied import CheckResult, CheckState
 from agent.errors import (
     ContainerdError,
