@@ -215,17 +215,6 @@ def _registry_hosts(config: Config) -> Iterator[ConfigFinding]:
             )
 
 
-def _include(config: Config) -> Iterator[ConfigFinding]:
-    include = config.registries.include
-    if "*" in include and len(include) > 1:
-        yield ConfigFinding(
-            ("registries.include",),
-            '"*" already means all',
-            "keep it alone, or name the registries",
-            is_error=False,
-        )
-
-
 _SHARED = "the agent and the mirror cannot both listen there"
 
 
@@ -272,7 +261,6 @@ _CHECKS: tuple[Callable[[Config], Iterator[ConfigFinding]], ...] = (
     _window,
     _dialect,
     _registry_hosts,
-    _include,
     _ports,
     _log_level,
 )

@@ -111,7 +111,7 @@ def candidate(config: Config, node: Node) -> Candidate:
     return Candidate(
         files, tuple(path for path, one in changes.items() if one is None), want.wishes,
         expectations(want.wishes, ground.version, loaded), want.hosts_read, certs, carries,
-        warnings=(*want.warnings, *(_carried(ground) if carries else ()), *_unread(ground)),
+        warnings=(*want.warnings, *(_carried(ground) if carries else ())),
     )  # fmt: skip
 
 
@@ -252,18 +252,6 @@ def _overridden(ground: _Ground, want: Wished, after: Node) -> tuple[Refusal, ..
     )
     reason = f"{', '.join(unmet)} would not take effect: overridden in {others}"
     return (Refusal("NNA0313", reason, "containerd config dump"),)
-
-
-def _unread(ground: _Ground) -> tuple[str, ...]:
-    """What containerd does not read of the operator's own, which he may not know."""
-    if ground.kind is not Family.MERGING:
-        return ()
-    old = [one.path for one in ground.loaded if one.version < 2 and section(one.document, 1) is not None]
-    text = (
-        "containerd 2.0 to 2.2 does not read the CRI section of {} (plugins.cri in a file of version 1 "
-        "or of none)"
-    )
-    return tuple(text.format(path) for path in old)
 
 
 def _carried(ground: _Ground) -> tuple[str, ...]:

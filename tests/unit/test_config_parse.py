@@ -314,7 +314,6 @@ def test_a_pair_is_not_judged_by_a_value_that_could_not_be_read() -> None:
         ("[mirror]\nregistry = 'https://a'", "only the mirrors dialect sends it"),
         ("[mirror.health]\nlease_ms = 3000", "a frozen agent is back after up to"),
         ("[snapshotter]\nlog_level = 'error'", "nydusd tells of a bad mirror at info"),
-        ("[registries]\ninclude = ['*', 'a']", "already means all"),
     ],
 )
 def test_what_works_but_not_as_it_seems_is_a_warning(text: str, reason: str) -> None:
