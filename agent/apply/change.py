@@ -24,7 +24,7 @@ from agent.documents.applied import CheckResult
 from agent.errors import AgentError, ApplyError, ContainerdError, of_a_bug
 from agent.facts.node import Effective, Facts
 from agent.node import installed, waits
-from agent.plan import diff, roots
+from agent.plan import diff, images
 from agent.ports import Ports
 from agent.programs import versions
 from agent.proof import drift, inspection, proofs
@@ -133,7 +133,7 @@ def apply(
     confirm.refuse_another(ports)
     facts, effective, plan = make_plan(config, ports)
     demand(config, facts, effective, plan)
-    config = roots.kept(config, facts)
+    config = images.kept_root(config, facts)
     intention = Intention(
         "apply", plan, effective, versions.known_versions(facts), (config.mirror.url, config.mirror.ping_url),
         config.snapshotter.root, config=accepted.record(installed.pinned(config, facts.programs)),

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from agent import paths
 from agent.apply import gate, services
-from agent.containerd.trial import candidate_path
+from agent.containerd.dropin import candidate_path
 from agent.errors import ApplyError, ContainerdError, ProcessError
 from agent.node import waits
 from agent.node.images import NAMESPACE

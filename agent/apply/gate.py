@@ -17,8 +17,8 @@ from agent.codec import to_document
 from agent.config.model import Config, RestartPolicy
 from agent.durations import in_words
 from agent.errors import ApplyError
-from agent.plan import budget
-from agent.plan.budget import Allowed, Judgement, NotBefore, Restart, RestartAccount, RestartBudget
+from agent.plan import limits
+from agent.plan.limits import Allowed, Judgement, NotBefore, Restart, RestartAccount, RestartBudget
 from agent.ports import Files, Ports
 from agent.records import json_files
 from agent.steps import Plan, UnitStep, UnitVerb
@@ -46,7 +46,7 @@ def check(config: Config, ports: Ports, plan: Plan, urgency: Urgency, verb: str 
             cause="[containerd] restart = never: when that is, you say", try_=f"nydus-agent {verb} --now",
         )  # fmt: skip
     per_hour = config.apply.restarts_per_hour
-    policy = budget.by_hand(per_hour) if urgency is Urgency.BY_HAND else budget.by_itself(per_hour)
+    policy = limits.by_hand(per_hour) if urgency is Urgency.BY_HAND else limits.by_itself(per_hour)
     wait = held(ports, plan, policy)
     if wait is not None:
         refuse(wait, verb)
@@ -64,7 +64,7 @@ def wanted(config: Config, urgency: Urgency) -> Config:
 def note_restart(ports: Ports, unit: str) -> None:
     """`unit` is about to be restarted. Raises FileError."""
     now = ports.clock.moment()
-    known = budget.kept(history(ports.files), now)
+    known = limits.kept_restarts(history(ports.files), now)
     document = to_document(RestartAccount((*known, Restart(unit, now.now, now.boot, now.boottime))))
     json_files.replace(
         ports.files, paths.RESTARTS, document, found=ports.files.read(paths.RESTARTS), mode=0o600
@@ -84,7 +84,7 @@ def judge(ports: Ports, unit: str, policy: RestartBudget) -> Judgement:
     fact = ports.units.get(unit)
     if fact is None:
         return Allowed()  # what is not there is not restarted
-    return budget.may_restart(fact, history(ports.files), ports.clock.moment(), policy)
+    return limits.may_restart(fact, history(ports.files), ports.clock.moment(), policy)
 
 
 def restarted(plan: Plan) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def remove_setup(config: Config, ports: Ports, around: Surroundings, *, force: b
     if not facts.systemd_running:
         plan = files_only(plan)
     if use.containers:
-        refuse(mounts.refusals(plan, facts))
+        refuse(mounts.ending_refusals(plan, facts))
     goes_on = named_after(config, facts, plan)
     # Where containerd goes on with the snapshotter that it had before us, its images need what serves them.
     idle = () if goes_on else services.idle(ports, root, use)

@@ -20,7 +20,7 @@ from agent.documents.drift import Finding
 from agent.errors import ProcessError
 from agent.facts.node import Facts, FileFact, UnitFact
 from agent.node.observe import observe
-from agent.plan import backoff
+from agent.plan import limits
 from agent.plan.repair import Recorded, Running
 from agent.plan.repair import repair as plan_of
 from agent.ports import Ports
@@ -70,7 +70,7 @@ def due(ports: Ports, looked: DriftFound) -> tuple[Finding, ...]:
     """What may be put back now by itself, with regard to earlier repairs. Raises FileError."""
     account = {one.subject: one for one in drift.read_repairs(ports.files)}
     now = ports.clock.now()
-    return tuple(one for one in looked.repairable if backoff.wait_s(account.get(one.subject), now) == 0)
+    return tuple(one for one in looked.repairable if limits.repair_wait_s(account.get(one.subject), now) == 0)
 
 
 def plan_repair(config: Config, ports: Ports, urgency: Urgency) -> Ready:
@@ -120,9 +120,9 @@ def run(config: Config, ports: Ports, around: Surroundings, *, urgency: Urgency)
 def _account(ports: Ports, subjects: Sequence[str], urgency: Urgency) -> None:
     known = drift.read_repairs(ports.files)
     if urgency is Urgency.BY_ITSELF:
-        drift.write_repairs(ports.files, backoff.note(known, subjects, ports.clock.now()))
+        drift.write_repairs(ports.files, limits.note_repairs(known, subjects, ports.clock.now()))
     else:
-        drift.write_repairs(ports.files, backoff.without(known, subjects))
+        drift.write_repairs(ports.files, limits.forget_repairs(known, subjects))
 
 
 def _keep(ports: Ports, plan: Plan) -> None:

@@ -23,7 +23,7 @@ from agent.facts.node import Effective, Facts
 from agent.node import installed
 from agent.node.machine import node_identity
 from agent.outside_json import json_value
-from agent.plan import roots, show
+from agent.plan import images, show
 from agent.plan.decided import changes, decided
 from agent.ports import Files
 from agent.programs import versions
@@ -49,7 +49,7 @@ class MadePlan:
 
 def document(made: MadePlan, body: Mapping[str, object]) -> dict[str, Any]:
     """The whole document; `body` is what `plan` prints."""
-    config = roots.kept(made.config, made.facts)
+    config = images.kept_root(made.config, made.facts)
     wanted = accepted.record(installed.pinned(config, made.facts.programs))
     basis = decided(made.plan, made.effective, made.facts, wanted, versions.known_versions(made.facts))
     made_by = {"agent": __version__, "node": _node(), "to": made.to}

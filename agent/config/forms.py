@@ -216,16 +216,8 @@ def _listen(text: str) -> Complaint | None:
     return "must be ADDRESS:PORT with a port from 1 to 65535", 'write something like "127.0.0.1:14004"'
 
 
-def _user(text: str) -> Complaint | None:
-    if re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}", text):
-        return None
-    return "is neither a user name nor a uid", 'write the user that dfdaemon runs as, such as "root"'
-
-
-def _unit(text: str) -> Complaint | None:
-    if re.fullmatch(r"[A-Za-z0-9:_.@\\-]+\.service", text):
-        return None
-    return "is not the name of a service", 'write something like "containerd.service"'
+def _pattern(pattern: str, reason: str, action: str) -> Callable[[str], Complaint | None]:
+    return lambda text: None if re.fullmatch(pattern, text) else (reason, action)
 
 
 def _program(text: str) -> Complaint | None:
@@ -240,7 +232,7 @@ def _program(text: str) -> Complaint | None:
 
 _RELEASE = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6}){2}(?:-[0-9a-z]+(?:\.[0-9a-z]+)*)?")
 """Small letters only: a version is part of the name of a package."""
-_ARCHIVE_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+/(?:[A-Za-z0-9._~+%-]+/)*[A-Za-z0-9][A-Za-z0-9._+-]*")
+_ARCHIVE_URL = r"https?://[A-Za-z0-9.:\[\]-]+/(?:[A-Za-z0-9._~+%-]+/)*[A-Za-z0-9][A-Za-z0-9._+-]*"
 """No credentials, no query and no fragment: the last part is the archive's name, for a mirror or a directory
 too.
 """
@@ -260,36 +252,12 @@ def _programs(text: str) -> Complaint | None:
     return "is neither a version nor a known word", 'write "newest", "system" or a version such as "2.4.4"'
 
 
-def _release(text: str) -> Complaint | None:
-    return None if is_release(text) else ("is not a version", "write it as in 2.4.4")
-
-
-def _archive_url(text: str) -> Complaint | None:
-    if _ARCHIVE_URL.fullmatch(text):
-        return None
-    return "is not the URL of an archive", "write https://HOST/PATH/ARCHIVE, without credentials and query"
-
-
-def _sha256(text: str) -> Complaint | None:
-    return (
-        None if re.fullmatch(r"[0-9a-f]{64}", text) else ("is no sha256", "write its 64 hexadecimal digits")
-    )
-
-
-def _credential(text: str) -> Complaint | None:
-    if text.startswith("/"):
-        return _path(text)
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", text):
-        return None
-    return (
-        "is neither a path nor the name of a credential",
-        "write the path of a file that only root may read",
-    )
-
-
 def _docker_config(text: str) -> Complaint | None:
-    found = _credential(text)
-    if found is not None or not text.startswith("/"):
+    if not text.startswith("/"):
+        name = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", text)
+        reason = "is neither a path nor the name of a credential"
+        return None if name else (reason, "write the path of a file that only root may read")
+    if found := _path(text):
         return found
     if not text.endswith("/config.json"):
         return "is not named config.json, as docker and the snapshotter call it", "name a config.json"
@@ -309,12 +277,24 @@ _CHECKS: dict[Form, Callable[[str], Complaint | None]] = {
     Form.REGISTRY: _registry,
     Form.REGISTRY_OR_ALL: _registry_or_all,
     Form.LISTEN: _listen,
-    Form.USER: _user,
-    Form.UNIT: _unit,
+    Form.USER: _pattern(
+        r"[a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}",
+        "is neither a user name nor a uid",
+        'write the user that dfdaemon runs as, such as "root"',
+    ),
+    Form.UNIT: _pattern(
+        r"[A-Za-z0-9:_.@\\-]+\.service",
+        "is not the name of a service",
+        'write something like "containerd.service"',
+    ),
     Form.PROGRAM: _program,
     Form.PROGRAMS: _programs,
-    Form.RELEASE: _release,
-    Form.ARCHIVE_URL: _archive_url,
-    Form.SHA256: _sha256,
+    Form.RELEASE: lambda text: None if is_release(text) else ("is not a version", "write it as in 2.4.4"),
+    Form.ARCHIVE_URL: _pattern(
+        _ARCHIVE_URL,
+        "is not the URL of an archive",
+        "write https://HOST/PATH/ARCHIVE, without credentials and query",
+    ),
+    Form.SHA256: _pattern(r"[0-9a-f]{64}", "is no sha256", "write its 64 hexadecimal digits"),
     Form.DOCKER_CONFIG: _optional(_docker_config),
 }

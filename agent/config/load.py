@@ -85,50 +85,38 @@ def _files(
         yield candidate, True, False
 
 
-class _UnreadableError(Exception):
-    """The file does not count; caught in this module."""
-
-    def __init__(self, reason: str, action: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.action = action
-
-
 def _read(path: str, unreadable: list[Problem], warnings: list[str], *, optional: bool) -> str | None:
     """The text of a regular file of bounded size; None where it is not there or was noted in `unreadable`."""
     try:
         content, seen = _content(path)
-        text = content.decode()
-    except FileNotFoundError as error:
-        if not optional:
-            unreadable.append(Problem(path, "", "", f"cannot be read: {error.strerror}", "look at the name"))
-        return None
     except OSError as error:
-        unreadable.append(Problem(path, "", "", f"cannot be read: {error.strerror}", "look at its rights"))
+        if not (optional and isinstance(error, FileNotFoundError)):
+            reason = f"cannot be read: {error.strerror}"
+            unreadable.append(Problem(path, "", "", reason, "look at its name and its rights"))
         return None
-    except UnicodeDecodeError as error:
-        unreadable.append(Problem(path, "", "", f"is not UTF-8 (byte {error.start})", "save it as UTF-8"))
-        return None
-    except _UnreadableError as error:
-        unreadable.append(Problem(path, "", "", error.reason, error.action))
-        return None
-    if seen.st_mode & stat.S_IWOTH or seen.st_uid not in (0, os.geteuid()):
-        warnings.append(
-            f"{path} can be written by others than root: they decide what root does; chown and chmod it"
-        )
-    return text
+    if not stat.S_ISREG(seen.st_mode):
+        wrong = Problem(path, "", "", "is not a regular file", "put a file there, or remove it")
+    elif len(content) > SIZE_CAP:
+        wrong = Problem(path, "", "", f"is larger than {SIZE_CAP} bytes", "is it the right file?")
+    else:
+        if seen.st_mode & stat.S_IWOTH or seen.st_uid not in (0, os.geteuid()):
+            warnings.append(
+                f"{path} can be written by others than root: they decide what root does; chown and chmod it"
+            )
+        try:
+            return content.decode()
+        except UnicodeDecodeError as error:
+            wrong = Problem(path, "", "", f"is not UTF-8 (byte {error.start})", "save it as UTF-8")
+    unreadable.append(wrong)
+    return None
 
 
 def _content(path: str) -> tuple[bytes, os.stat_result]:
-    """Raises OSError, _UnreadableError."""
+    """At most one byte more than may be, and what kind of file it is. Raises OSError."""
     # O_NONBLOCK: opening a FIFO that somebody put there must not hang.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         seen = os.fstat(descriptor)
-        if not stat.S_ISREG(seen.st_mode):
-            raise _UnreadableError("is not a regular file", "put a file there, or remove it")
-        if seen.st_size > SIZE_CAP:
-            raise _UnreadableError(f"is larger than {SIZE_CAP} bytes", "is it the right file?")
-        return os.read(descriptor, SIZE_CAP), seen
+        return os.read(descriptor, SIZE_CAP + 1) if stat.S_ISREG(seen.st_mode) else b"", seen
     finally:
         os.close(descriptor)

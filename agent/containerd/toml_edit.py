@@ -1,8 +1,7 @@
 """Keys into and out of a TOML text, with every other line as it was.
 
-tomlkit proposes the text (`toml_tree`), or `toml_lines` where it cannot. What they propose is checked: it
-must mean the input plus (or minus) the keys, and every line of the input must still be there, but for those
-whose value changed. Anything else is an error, never a result.
+tomlkit makes the text, and it is checked: it must mean the input plus (or minus) the keys, and every line of
+the input must still be there, but for those whose value changed. Anything else is an error, never a result.
 """
 
 from __future__ import annotations
@@ -13,15 +12,14 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from agent.containerd import toml_lines, toml_tree
+import tomlkit
+from tomlkit.container import OutOfOrderTableProxy
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import Table
+
 from agent.containerd.keys import KeyPath, at, dotted, take
 
 Value: TypeAlias = str | bool | Mapping[str, Any] | Sequence[Any]
-
-FAILURES = (ValueError, TypeError, KeyError, AttributeError)
-"""What `insert` and `remove` raise where the text cannot be had (AttributeError: tomlkit's for tables out of
-order).
-"""
 
 
 def insert(text: str, wishes: Mapping[KeyPath, Value], *, exact: bool = True) -> str:
@@ -32,14 +30,15 @@ def insert(text: str, wishes: Mapping[KeyPath, Value], *, exact: bool = True) ->
     wanted = copy.deepcopy(before)
     for path, value in wishes.items():
         _set(wanted, path, value)
-    changed = sum(at(before, path) is not None for path in wishes)
 
-    def right(result: str) -> None:
-        _need_meaning(result, wanted)
-        if exact:
-            _need_lines(text, result, changed)
+    def change(proposed: Any) -> None:  # noqa: ANN401 - tomlkit's tables
+        for path, value in wishes.items():
+            _propose(proposed, path, value)
 
-    return _first(right, lambda: toml_tree.insert(text, wishes), lambda: toml_lines.insert(text, wishes))
+    result = _edited(text, wanted, change)
+    if exact:
+        _need_lines(text, result, sum(at(before, path) is not None for path in wishes))
+    return result
 
 
 def remove(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str, Any]) -> str:
@@ -56,35 +55,18 @@ def remove(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str,
         else:
             _set(wanted, path, value)
 
-    def right(result: str) -> None:
-        _need_meaning(result, wanted)
-        _need_lines(result, text, sum(value is not None for value in undo.values()))
+    def change(proposed: Any) -> None:  # noqa: ANN401 - tomlkit's tables
+        for path, value in undo.items():
+            if value is None:
+                take(proposed, path, before)
+            else:
+                _propose(proposed, path, value)
 
-    return _first(
-        right, lambda: toml_tree.remove(text, undo, before), lambda: toml_lines.remove(text, undo, before)
-    )
-
-
-def _first(right: Callable[[str], None], *ways: Callable[[], str]) -> str:
-    """The first proposal that is right.
-
-    Raises what is wrong with the first one, as a ValueError, where none is.
-    """
-    wrong: list[Exception] = []
-    for way in ways:
-        try:
-            proposed = way()
-            right(proposed)
-        except FAILURES as error:
-            wrong.append(error)
-        else:
-            return proposed
-    raise ValueError(str(wrong[0]))
-
-
-def _need_meaning(text: str, wanted: Mapping[str, Any]) -> None:
-    if tomllib.loads(text) != wanted:
-        raise ValueError("the result would mean something else")
+    result = _edited(text, wanted, change)
+    if result.endswith("\n\n") and not text.endswith("\n\n"):
+        result = result.rstrip("\n") + "\n"  # a blank line stood between others' last table and ours
+    _need_lines(result, text, sum(value is not None for value in undo.values()))
+    return result
 
 
 def add_to_list(text: str, path: KeyPath, value: str) -> str:
@@ -122,8 +104,7 @@ def _relisted(text: str, path: KeyPath, values: list[Any], change: Callable[[Any
     """A changed list: each of its lines may differ, and no other."""
     wanted = tomllib.loads(text)
     _set(wanted, path, values)
-    result = toml_tree.relist(text, path, change)
-    _need_meaning(result, wanted)
+    result = _edited(text, wanted, lambda proposed: change(at(proposed, path)))
     _need_lines(text, result, 1)
     return result
 
@@ -134,6 +115,45 @@ def _set(document: dict[str, Any], path: KeyPath, value: Value) -> None:
         if not isinstance(document, dict):
             raise ValueError(f"{dotted(path)} is inside of something that is no table")
     document[path[-1]] = value
+
+
+def _edited(text: str, wanted: Mapping[str, Any], change: Callable[[Any], None]) -> str:
+    """The text that tomlkit makes. Raises ValueError where it does not mean what is wanted."""
+    try:
+        proposed = tomlkit.parse(text)
+        if proposed.as_string() != text:
+            raise ValueError("it does not come out of the parser as it went in")
+        change(proposed)
+        result = proposed.as_string()
+    except (TOMLKitError, TypeError, KeyError, AttributeError) as error:
+        # tomlkit meets such a table with whatever its own code stumbles over.
+        raise ValueError(str(error)) from error
+    if tomllib.loads(result) != wanted:
+        raise ValueError("the result would mean something else")
+    return result
+
+
+def _propose(document: Any, path: KeyPath, value: Any) -> None:  # noqa: ANN401 - tomlkit's tables
+    """Set a key."""
+    for depth, key in enumerate(path[:-1]):
+        if key not in document:
+            # Only the last table gets a header of its own: a header that stands already must not come twice.
+            table, indent = tomlkit.table(is_super_table=depth < len(path) - 2), _indent_below(document)
+            if isinstance(document, OutOfOrderTableProxy):
+                document[key] = table
+            else:
+                document.append(key, table)
+            if indent:
+                document[key].indent(len(indent) + 2)  # its keys; a header takes its own indent
+                document[key].trivia.indent = indent
+        document = document[key]
+    document[path[-1]] = value
+
+
+def _indent_below(table: Any) -> str:  # noqa: ANN401 - tomlkit's tables
+    """How the headers of tables inside of this one are indented."""
+    inner = (one for one in table.values() if isinstance(one, Table))
+    return next((one.trivia.indent for one in inner if not one.is_super_table()), "")
 
 
 def _need_lines(fewer: str, more: str, changed: int) -> None:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from agent import paths
-from agent.config.model import Config, RestartPolicy
+from agent.config.model import Config, RegistryHost, RestartPolicy, Scheme
+from agent.containerd.dropin import containerd_check
 from agent.containerd.files import node_of
+from agent.containerd.keys import quoted
 from agent.containerd.render import Candidate, candidate
-from agent.containerd.trial import containerd_check
 from agent.facts import node
-from agent.facts.node import Effective, Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
-from agent.plan import decide, images, invariants, mounts, renewal, roots, upgrade
-from agent.plan.order import Changes, ordered
-from agent.plan.wanted import Wanted, wanted
+from agent.facts.node import (
+    Binary,
+    Effective,
+    Facts,
+    FileFact,
+    PluginFact,
+    RunningContainerd,
+    UnitFact,
+    Unknown,
+)
+from agent.plan import decide, images, invariants, mounts
+from agent.plan.order import Changes, ordered, reload_reason, removal_of, snapshotter_verb, write
+from agent.plan.render import hosts as render_hosts
+from agent.plan.render.nydusd import template
+from agent.plan.render.snapshotter import snapshotter_config, snapshotter_unit
 from agent.programs import versions
-from agent.steps import CheckContainerdConfig, Plan, Refusal, RemoveFile, UnitVerb, WriteFile, refuse
+from agent.steps import CheckContainerdConfig, Plan, Refusal, RemoveFile, WriteFile, refuse
 
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
 
@@ -30,18 +43,18 @@ def decided_plan(config: Config, facts: Facts) -> tuple[Effective, Plan]:
 
     Raises PlanError with all reasons why there can be none.
     """
-    config = roots.kept(config, facts)
+    config = images.kept_root(config, facts)
     effective, refusals = decide.choose(config, facts)
     unreadable = _unreadable(config, facts)
     new = None if unreadable else candidate(config, node_of(facts))
     refuse(
         (
             *decide.binary_refusals(facts),
-            *upgrade.refusals(facts),
+            *mounts.commit_refusals(facts),
             *_containerd_refusals(config, facts),
             *(new.refusals if new is not None else ()),
             *unreadable,
-            *roots.refusals(config, facts),
+            *images.root_refusals(config, facts),
             *_credentials_refusals(config, facts),
             *refusals,
         )
@@ -58,10 +71,11 @@ def decided_plan(config: Config, facts: Facts) -> tuple[Effective, Plan]:
         *effective.reasons,
         *(f"not accelerated: {text}" for text in effective.not_accelerated),
         *target.notes,
+        *images.root_notes(config, facts),
+        *mounts.restart_notes(facts, changes.snapshotter_verb),
     )
-    notes = (*notes, *roots.notes(config, facts), *upgrade.notes(facts, changes))
     made = Plan(ordered(changes), warnings, notes)
-    refuse(mounts.refusals(made, facts))
+    refuse(mounts.ending_refusals(made, facts))
     invariants.check(made, facts, config.containerd.config)
     return effective, made
 
@@ -142,53 +156,10 @@ def _reason_for(path: str) -> str:
     }.get(path, "scheme and CA of a registry for nydusd")
 
 
-def write(facts: Facts, path: str, content: bytes, reason: str) -> WriteFile | None:
-    """The step that makes a file have this content; None where it has."""
-    fact = facts.file(path)
-    if not isinstance(fact, FileFact):
-        return WriteFile(path, content, 0o644, reason, expect_sha256="", content_before=None)
-    if fact.content == content:
-        return None
-    return WriteFile(
-        path, content, fact.mode, reason, fact.sha256, fact.content, fact.mode, fact.uid, fact.gid,
-        owned=node.ours(facts, path),
-    )  # fmt: skip
-
-
-def removal_of(
-    facts: Facts, path: str, reason: str = "the configuration no longer asks for it"
-) -> RemoveFile | None:
-    """The step that removes a file; None where it is not there."""
-    fact = facts.file(path)
-    if not isinstance(fact, FileFact):
-        return None
-    return RemoveFile(path, reason, fact.sha256, fact.content, fact.mode, fact.uid, fact.gid)
-
-
 def _may_write(facts: Facts, path: str) -> bool:
     """hosts.toml files of others, or that could not be read, are left alone."""
     fact = facts.file(path)
     return fact is None or (isinstance(fact, FileFact) and node.marked(fact.content))
-
-
-def snapshotter_verb(facts: Facts, files: tuple[WriteFile, ...]) -> tuple[UnitVerb | None, str]:
-    """What the snapshotter needs when these files of its own change, and why; None: nothing."""
-    unit = facts.snapshotter_unit
-    if not isinstance(unit, UnitFact) or not unit.runs:
-        return UnitVerb.START, "it does not run"
-    if files:
-        changed = ", ".join(step.path.rpartition("/")[2] for step in files)
-        return UnitVerb.RESTART, f"it reads these only when it starts: {changed}"
-    return None, ""
-
-
-def reload_reason(unit: UnitFact | None, files: tuple[WriteFile, ...]) -> str:
-    """Why systemd must read its unit files again; "" where it need not."""
-    if any(step.path == paths.SNAPSHOTTER_UNIT_FILE for step in files):
-        return "systemd must read the changed unit"
-    if unit is None or unit.needs_reload or unit.fragment_path != paths.SNAPSHOTTER_UNIT_FILE:
-        return "systemd has not read the unit since it changed"
-    return ""
 
 
 def _containerd_steps(
@@ -265,7 +236,7 @@ def _warnings(config: Config, facts: Facts, target: Wanted) -> tuple[str, ...]:
             )
     # What docker wrote for root is used as it is: nobody said that it must be there, or be right.
     found += [f"credentials of registries: {problem}" for problem in facts.credentials.problems]
-    found += renewal.warnings(config, facts)
+    found += mounts.renewal_warnings(config, facts)
     found += versions.cautions(versions.pair_on_node(config, facts))
     if facts.nydus_image is None:
         found.append("nydus-image is not in PATH: images can run, but none can be made here")
@@ -276,3 +247,107 @@ def _warnings(config: Config, facts: Facts, target: Wanted) -> tuple[str, ...]:
                 f"{path} is a conffile of {package}: dpkg will ask about it when a new version changes it"
             )
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """All files of ours by path, the candidate for containerd's, and what to tell."""
+
+    snapshotter: Mapping[str, bytes]
+    """Inputs of the snapshotter: it restarts where one of them changes."""
+    hosts: Mapping[str, bytes]
+    """hosts.toml files: read at every pull."""
+    gone: tuple[str, ...]
+    """Files of ours that are there and shall not be."""
+    containerd: Candidate
+    notes: tuple[str, ...]
+
+
+def wanted(config: Config, facts: Facts, effective: Effective, containerd: Candidate) -> Wanted:
+    """What shall be there. `containerd` is what becomes of its files. The binaries must have been found
+    (`decide.binary_refusals`).
+    """
+    programs = {
+        name: fact
+        for name, fact in (
+            ("nydusd", facts.nydusd),
+            ("nydus-image", facts.nydus_image),
+            ("containerd-nydus-grpc", facts.snapshotter),
+        )
+        if isinstance(fact, Binary)
+    }
+    bundle = _ca_bundle(config, facts)
+    registries = _registries(config, facts)
+    snapshotter = {
+        paths.NYDUSD_TEMPLATE: template(config, effective),
+        paths.SNAPSHOTTER_CONFIG: snapshotter_config(
+            config, facts, programs, registries=paths.REGISTRIES_D if registries else ""
+        ),
+        paths.SNAPSHOTTER_UNIT_FILE: snapshotter_unit(
+            programs["containerd-nydus-grpc"].path,
+            paths.CA_BUNDLE if bundle else "",
+            config.containerd.unit,
+            config.registries.credentials,
+        ),
+        **({paths.CA_BUNDLE: bundle} if bundle else {}),
+        **registries,
+    }
+    certs = containerd.certs
+    plain, notes = _hosts(config, facts, certs, containerd)
+    keep = {*snapshotter, *plain}
+    gone = tuple(path for path in _present(facts, certs) if path not in keep)
+    return Wanted(snapshotter, plain, gone, containerd, notes)
+
+
+def _hosts(
+    config: Config, facts: Facts, certs: str, containerd: Candidate
+) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
+    if not containerd.hosts_read:
+        return {}, ()
+    default = f"{certs}/{render_hosts.DEFAULT}/hosts.toml"
+    fact = facts.file(default)
+    present = isinstance(fact, FileFact) and node.marked(fact.content)
+    found = render_hosts.wanted(config, facts, default_present=present)
+    files = {f"{certs}/{name}/hosts.toml": content for name, content in found.files.items()}
+    return files, found.notes
+
+
+def _present(facts: Facts, certs: str) -> tuple[str, ...]:
+    """Files of ours that may have become superfluous."""
+    found = []
+    for fact in facts.files:
+        if isinstance(fact, FileFact) and node.marked(fact.content):
+            below = fact.path.startswith((f"{certs}/", f"{paths.REGISTRIES_D}/"))
+            if below or fact.path == paths.CA_BUNDLE:
+                found.append(fact.path)
+    return tuple(found)
+
+
+def _ca_bundle(config: Config, facts: Facts) -> bytes:
+    """The CAs of private registries in one file; empty where there is none."""
+    parts = []
+    for path in dict.fromkeys(registry.ca for registry in config.registries.hosts if registry.ca):
+        fact = facts.file(path)
+        if isinstance(fact, FileFact):
+            parts.append(f"# {path}\n".encode() + fact.content.rstrip(b"\n") + b"\n")
+    return f"# {paths.MARK}; made of the files named below.\n".encode() + b"".join(parts) if parts else b""
+
+
+def _registries(config: Config, facts: Facts) -> Mapping[str, bytes]:
+    """For snapshotters that read them: each registry's own address as its "mirror", which gives it a scheme
+    and a CA.
+
+    Without a ping_url the first host is taken as it is (containerd/nydus-snapshotter#736).
+    """
+    if not decide.per_registry(facts):
+        return {}
+    needing = [one for one in config.registries.hosts if one.scheme is Scheme.HTTP or one.ca]
+    return {f"{paths.REGISTRIES_D}/{one.host}/hosts.toml": _registry(one) for one in needing}
+
+
+def _registry(registry: RegistryHost) -> bytes:
+    lines = [f"# {paths.MARK}; scheme and CA of this registry for nydusd.", ""]
+    lines.append(f"[host.{quoted(f'{registry.scheme.value}://{registry.host}')}]")
+    if registry.ca:
+        lines.append(f"  ca = {quoted(registry.ca)}")
+    return ("\n".join(lines) + "\n").encode()

@@ -1,17 +1,27 @@
-"""What a plan's stops and restarts of the snapshotter do to the mounts of running containers. Pure.
+"""What a plan does to mounts that run: restarts of the snapshotter, and credentials that expire. Pure.
 
-nydusd processes are children in the unit's cgroup. systemd ends them with the snapshotter unless the unit's
-KillMode is "process" (or "none"), and it takes KillMode from what it has read last: the unit's file and the
-drop-ins of others.
+- nydusd processes are children in the unit's cgroup. systemd ends them with the snapshotter unless the unit's
+  KillMode is "process" (or "none"), and it takes KillMode from what it has read last: the unit's file and the
+  drop-ins of others.
+- From 0.15.4 on a starting snapshotter asks the nydusd in PATH for its git commit where any nydusd lives, and
+  does not start without an answer. Where its recover policy is "failover" it then replaces each living nydusd
+  of another commit in flight; where it is "restart", as we render it, it leaves them alone (its
+  pkg/filesystem/fs.go, NewFileSystem).
+- A nydusd reads for as long as its image is on the node, with the credential that the snapshotter wrote into
+  its configuration when it was started.
 """
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
 
 from agent import paths
-from agent.facts.node import Facts, FileFact, UnitFact, Unknown
+from agent.config.model import Config, Dialect
+from agent.facts.node import Binary, Facts, FileFact, UnitFact, Unknown, Version
 from agent.plan.unit_files import settings
+from agent.programs.versions import ASKS_FOR_COMMIT, RENEWS, TAKES_CREDENTIALS, spelled
+from agent.registry.expiring import EVERY
 from agent.steps import Plan, Refusal, ReloadUnits, RemoveFile, Step, UnitStep, UnitVerb, WriteFile
 
 _CODE = "NNA0304"
@@ -22,6 +32,11 @@ _DEFAULT = "control-group"
 _ENDS = (UnitVerb.STOP, UnitVerb.RESTART)
 _READS = (UnitVerb.ENABLE, UnitVerb.DISABLE)
 """systemd reads its files again with these."""
+RENEWAL_TRY = (
+    "nydus-agent programs lock --nydus 2.4.4 --snapshotter 0.16.1, then programs package, and install the "
+    "packages; or a credential that does not expire"
+)
+RENEWAL_COST = "once it has expired, what a running container has not read yet fails with EIO"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +49,7 @@ class _Loaded:
     path: str
 
 
-def refusals(plan: Plan, facts: Facts) -> tuple[Refusal, ...]:
+def ending_refusals(plan: Plan, facts: Facts) -> tuple[Refusal, ...]:
     """The first step of the plan that would end mounts, as a refusal; nothing where there is none."""
     unit = facts.snapshotter_unit
     if not isinstance(unit, UnitFact) or not unit.runs:
@@ -104,3 +119,95 @@ def _refusal(unit: UnitFact, step: UnitStep, loaded: _Loaded) -> Refusal:
     )
     mend = f"take KillMode out of {loaded.path}" if loaded.path else "set KillMode=process in a drop-in"
     return Refusal(_CODE, reason, f"{mend}, then: systemctl daemon-reload && nydus-agent plan")
+
+
+def commit_refusals(facts: Facts) -> tuple[Refusal, ...]:
+    """A pair that would not survive the first restart of the snapshotter while an image is mounted."""
+    nydusd = facts.nydusd
+    if not _asks(facts.snapshotter) or not isinstance(nydusd, Binary) or nydusd.commit != "":
+        return ()
+    reason = (
+        f"{nydusd.path} --version names no git commit: this snapshotter would not start again while "
+        f"images are mounted"
+    )
+    return (Refusal("NNA0201", reason, "install an official build of nydusd"),)
+
+
+def restart_notes(facts: Facts, verb: UnitVerb | None) -> tuple[str, ...]:
+    """What becomes of running mounts where the snapshotter restarts."""
+    if verb is not UnitVerb.RESTART:
+        return ()
+    text = facts.nydusd.version_text if isinstance(facts.nydusd, Binary) else ""
+    kept = (
+        f"mounts that run keep their nydusd over the snapshotter's restart, new ones get "
+        f"{text or 'that in PATH'}"
+    )
+    if not _asks(facts.snapshotter):
+        return (kept,)
+    return (
+        f'{kept}; it upgrades nydusd in flight only where its recover_policy is "failover" (ours is '
+        f'"restart")',
+    )
+
+
+def _asks(snapshotter: Binary | None | Unknown) -> bool:
+    version = snapshotter.version if isinstance(snapshotter, Binary) else None
+    return isinstance(version, tuple) and version >= ASKS_FOR_COMMIT
+
+
+def renewal_interval_s(config: Config, facts: Facts) -> int:
+    """How often the snapshotter shall renew; 0: it cannot, or has nothing to.
+
+    Passwords that lie in the file are renewed too: whoever replaces one means running containers as well.
+    """
+    return config.registries.renew_s if facts.credentials.some and not renewal_obstacles(facts) else 0
+
+
+def renews(facts: Facts) -> bool:
+    """Whether the snapshotter's configuration on the node, which only we write, tells it to renew."""
+    fact = facts.file(paths.SNAPSHOTTER_CONFIG)
+    if not isinstance(fact, FileFact):
+        return False
+    try:
+        return "credential_renewal_interval" in tomllib.loads(fact.content.decode())["remote"]["auth"]
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def renewal_obstacles(facts: Facts) -> tuple[str, ...]:
+    """Why these programs cannot renew, each a sentence; a version that is not known counts as too old."""
+    needs = (("snapshotter", facts.snapshotter, RENEWS), ("nydusd", facts.nydusd, TAKES_CREDENTIALS))
+    return tuple(
+        why
+        for name, fact, since in needs
+        if isinstance(fact, Binary) and (why := too_old(name, fact.version, fact.version_text, since))
+    )
+
+
+def too_old(name: str, version: Version | Unknown, told: str, since: Version) -> str:
+    """What is wrong with a program that can renew from a version on; "" where nothing is. `told` is its
+    version in words.
+    """
+    if not isinstance(version, Unknown) and version >= since:
+        return ""
+    name = f"{name} {told.removeprefix('v') or 'of unknown version'}"
+    return f"{name} does not ({spelled(since)} does)"
+
+
+def renewal_warnings(config: Config, facts: Facts) -> tuple[str, ...]:
+    """For a plan: credentials that this node will not renew, and what to do."""
+    told = [f"{_registry(name)} ({what})" for name, what in facts.credentials.expiring if what]
+    why = renewal_obstacles(facts)
+    if not (told and why and config.registries.renew_s):
+        return ()
+    also = ""
+    if config.mirror.dialect is Dialect.MIRRORS:
+        also = "; the mirrors dialect excludes such a nydusd"
+    return (
+        f"credentials that expire are not renewed for running containers (NNA1207): {', '.join(told)}: "
+        f"{RENEWAL_COST}: {', '.join(why)}{also}: {RENEWAL_TRY}",
+    )
+
+
+def _registry(name: str) -> str:
+    return "every registry" if name == EVERY else name

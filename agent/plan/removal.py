@@ -18,17 +18,16 @@ from typing import Any
 from agent import paths
 from agent.config.model import Config
 from agent.containerd import dropin
+from agent.containerd.dropin import containerd_check
 from agent.containerd.files import Node, node_of
 from agent.containerd.keys import KEYS, PROXY_PLUGIN, KeyPath, at, dotted
 from agent.containerd.render import candidate, view_of
-from agent.containerd.toml_edit import FAILURES, Value, remove, take_from_list
-from agent.containerd.trial import containerd_check
+from agent.containerd.toml_edit import Value, remove, take_from_list
 from agent.containerd.wishes import possible_keys
 from agent.facts import node
 from agent.facts.node import Facts, FileFact, UnitFact, Unknown
 from agent.plan import invariants
-from agent.plan.diff import removal_of
-from agent.plan.order import CONTAINERD_COST, SNAPSHOTTER_COST
+from agent.plan.order import CONTAINERD_COST, SNAPSHOTTER_COST, removal_of
 from agent.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
@@ -292,7 +291,7 @@ def _without_ours(config: Config, fact: FileFact, record: WriteFile) -> _Narrowe
         content = remove(text, undo, before) if undo else text
         for line in imports:
             content = take_from_list(content, ("imports",), line, before)
-    except FAILURES as error:
+    except ValueError as error:
         why = (
             f"{record.path} was edited since and is left alone ({error}); take the snapshotter out of it "
             f"by hand"

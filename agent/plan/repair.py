@@ -15,13 +15,12 @@ from typing import Any, cast
 from agent import paths
 from agent.config.model import ContainerdConfig
 from agent.containerd.keys import KeyPath, at, dotted, leaves
-from agent.containerd.toml_edit import FAILURES, Value, add_to_list, insert
+from agent.containerd.toml_edit import Value, add_to_list, insert
 from agent.documents.drift import APPLY_COMMAND, Finding, Kind, Remedy, ours
 from agent.facts import node
 from agent.facts.node import Facts, FileFact, UnitFact
 from agent.plan import invariants, mounts
-from agent.plan.order import ordered
-from agent.plan.rollback import changes_of
+from agent.plan.order import changes_of, ordered
 from agent.steps import Plan, RemoveFile, UnitVerb, WriteFile, refuse
 
 IMPORTS: KeyPath = ("imports",)
@@ -163,7 +162,7 @@ def _compare_keys(record: Recorded, fact: FileFact | None) -> FileDrift | None:
         finding = ours(Kind.KEYS_LOST, path, f"{path} has lost what was applied: {_names(lost)}")
     try:
         content = _with_ours(fact.content.decode(), record).encode()
-    except FAILURES as error:
+    except ValueError as error:
         why = f"{path} cannot be mended without changing other lines ({error})"
         return FileDrift((finding,), warning=why)
     step = WriteFile(
@@ -234,7 +233,7 @@ def repair(
         else "",
     )
     plan = Plan(ordered(changes), tuple(one.warning for one in ours_ if one.warning))
-    refuse(mounts.refusals(plan, facts))
+    refuse(mounts.ending_refusals(plan, facts))
     invariants.check(plan, facts, containerd.config)
     return plan
 

@@ -15,16 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agent.config.model import Config, ContainerdConfig, RestartPolicy
+from agent.config.model import Config, RestartPolicy
 from agent.containerd import dropin
-from agent.containerd.files import node_of
 from agent.containerd.keys import KeyPath, at, dotted, leaves
-from agent.containerd.toml_edit import FAILURES, remove
-from agent.containerd.trial import containerd_check
+from agent.containerd.toml_edit import remove
 from agent.facts import node
-from agent.facts.node import Facts, FileFact, UnitFact, Unknown
-from agent.plan import decide, diff, invariants, mounts, roots
-from agent.plan.order import Changes, ordered
+from agent.facts.node import Facts, FileFact, Unknown
+from agent.plan import decide, images, invariants, mounts
+from agent.plan.order import Changes, changes_of, is_shared, ordered, removal_of, write
 from agent.steps import Plan, Refusal, RemoveFile, WriteFile, refuse
 
 
@@ -83,13 +81,13 @@ def rollback(config: Config, facts: Facts, touched: Sequence[Touched], notes: Se
         (
             *decide.binary_refusals(facts),
             *decide.choose(config, facts)[1],
-            *roots.refusals(config, facts),
+            *images.root_refusals(config, facts),
             *(back.refusal for back in backs if back.refusal is not None),
         )
     )
     changes = changes_of(config.containerd, facts, [back.step for back in backs if back.step is not None])
     made = Plan(ordered(changes), tuple(_warnings(config, changes, backs)), tuple(notes))
-    refuse(mounts.refusals(made, facts))
+    refuse(mounts.ending_refusals(made, facts))
     if any(back.warning for back in backs):
         # What others made of the file may stand in the way, and that is no bug of ours.
         unsafe = invariants.violations(made, facts, config.containerd.config)
@@ -115,7 +113,7 @@ def _back(config: Config, facts: Facts, one: Touched) -> _Back:
     if now != one.latest and fact is not None and _known_by_mark(one.path) and not node.marked(fact.content):
         return _Back(None, f"{one.path} was replaced since by somebody else and is left alone")
     written_into = now != one.latest or not one.unbroken
-    if fact is not None and _is_shared(one.path) and not _known_by_mark(one.path) and written_into:
+    if fact is not None and is_shared(one.path) and not _known_by_mark(one.path) and written_into:
         return _merged(facts, fact, one)
     return _Back(_step(config, facts, one, one.then), _told(one, now))
 
@@ -133,8 +131,8 @@ def _step(config: Config, facts: Facts, one: Touched, content: bytes | None) -> 
     """The step that makes the file hold `content`; `_back` has seen that it does not."""
     reason = "it was not there then" if content is None else "as it was then"
     if content is None:
-        return diff.removal_of(facts, one.path, reason)
-    step = diff.write(facts, one.path, content, reason)
+        return removal_of(facts, one.path, reason)
+    step = write(facts, one.path, content, reason)
     if step is not None and step.content_before is None:
         return WriteFile(
             one.path, content, one.mode, reason, "", None, uid=one.uid, gid=one.gid,
@@ -154,11 +152,6 @@ def _is_hosts(path: str) -> bool:
     return path.endswith("/hosts.toml") and not node.read_by_snapshotter(path)
 
 
-def _is_shared(path: str) -> bool:
-    """containerd's own configuration: others write into it too."""
-    return not (node.read_by_snapshotter(path) or path.endswith("/hosts.toml"))
-
-
 def _cannot(path: str, why: str) -> Refusal:
     return Refusal(
         "NNA0313", f"{path} was edited since, and cannot be brought back: {why}", "nydus-agent plan"
@@ -170,12 +163,12 @@ def _merged(facts: Facts, fact: FileFact, one: Touched) -> _Back:
     try:
         undo, theirs = _undo(tomllib.loads(fact.content.decode()), one)
         text = remove(fact.content.decode(), undo, _parsed(one.then)) if undo else fact.content.decode()
-    except FAILURES as error:
+    except ValueError as error:
         return _Back(None, refusal=_cannot(one.path, str(error)))
     told = f"{one.path} was edited since: only ours goes back ({', '.join(map(dotted, undo)) or 'nothing'})"
     if theirs:
         told += f"; left, because others gave it another value: {', '.join(map(dotted, theirs))}"
-    return _Back(diff.write(facts, one.path, text.encode(), "what is ours in it as it was then"), told)
+    return _Back(write(facts, one.path, text.encode(), "what is ours in it as it was then"), told)
 
 
 def _undo(now: Mapping[str, Any], one: Touched) -> tuple[dict[KeyPath, Any], tuple[KeyPath, ...]]:
@@ -203,40 +196,6 @@ def _undo(now: Mapping[str, Any], one: Touched) -> tuple[dict[KeyPath, Any], tup
 def _parsed(content: bytes | None) -> dict[str, Any]:
     """Raises ValueError."""
     return tomllib.loads(content.decode()) if content is not None else {}
-
-
-def changes_of(
-    containerd: ContainerdConfig, facts: Facts, steps: Sequence[WriteFile | RemoveFile]
-) -> Changes:
-    """These writes and removals of files, with what must read them anew."""
-    writes = [step for step in steps if isinstance(step, WriteFile)]
-    files = tuple(step for step in writes if node.read_by_snapshotter(step.path))
-    # A drop-in comes before the line that makes containerd read it, and goes after that line.
-    root = containerd.config
-    shared = sorted(
-        (step for step in steps if _is_shared(step.path)),
-        key=lambda step: (isinstance(step, RemoveFile), step.path == root),
-    )
-    contents = {step.path: step.content if isinstance(step, WriteFile) else None for step in shared}
-    written = {path: content for path, content in contents.items() if content is not None}
-    unit = facts.snapshotter_unit if isinstance(facts.snapshotter_unit, UnitFact) else None
-    verb, why = diff.snapshotter_verb(facts, files)
-    return Changes(
-        snapshotter_files=files,
-        hosts=tuple(step for step in writes if step not in files and step not in shared),
-        gone=tuple(step for step in steps if isinstance(step, RemoveFile) and step not in shared),
-        containerd_config=tuple(shared),
-        check=containerd_check(containerd, node_of(facts).with_files(contents), written, ())
-        if shared
-        else None,
-        reload_reason=diff.reload_reason(unit, files),
-        enable=unit is None or not unit.starts_at_boot,
-        snapshotter_verb=verb,
-        snapshotter_reason=why,
-        containerd_reason="it reads its configuration only when it starts" if shared else "",
-        containerd_address=containerd.address,
-        containerd_unit=containerd.unit,
-    )
 
 
 def _warnings(config: Config, changes: Changes, backs: Sequence[_Back]) -> Iterator[str]:

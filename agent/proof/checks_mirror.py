@@ -29,7 +29,7 @@ from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner, is_loopback, judge
 from agent.outside_json import json_value
 from agent.ports import HttpAnswer, Ports, Trial
-from agent.proof.checks_nydusd import Mount, mounts
+from agent.proof.checks_nydusd import Mount, read_mounts
 from agent.proof.proofs import CALL_S, ProofView, failed, failed_by, not_proved, ok
 
 _STATUS_LINE = "systemctl status nydus-agent.service"
@@ -188,7 +188,7 @@ def real_read(view: ProofView) -> CheckResult:
     if not isinstance(view.facts.nydusd, Binary):
         return not_proved("nydusd is not known")
     try:
-        found = mounts(view.ports, view.config.snapshotter.root)
+        found = read_mounts(view.ports, view.config.snapshotter.root)
     except (HttpError, FileError, ValueError) as error:
         return not_proved(f"the snapshotter did not tell its mounts: {error}")
     if not found:

@@ -21,7 +21,7 @@ from agent.console import counted
 from agent.documents.applied import CheckResult
 from agent.errors import FileError, HttpError, NydusdError
 from agent.outside_json import json_value, mapping
-from agent.plan import renewal
+from agent.plan import mounts
 from agent.ports import NydusdInfo, Ports
 from agent.programs import versions
 from agent.programs.versions import TAKES_CREDENTIALS
@@ -183,7 +183,7 @@ def uncompressed_images(view: ProofView) -> tuple[str, ...]:
     """
     found: list[str] = []
     with contextlib.suppress(HttpError, FileError, ValueError):
-        for mount in mounts(view.ports, view.config.snapshotter.root):
+        for mount in read_mounts(view.ports, view.config.snapshotter.root):
             head = view.ports.files.head(mount.bootstrap, _HEAD)
             if head is not None and uncompressed(head):
                 found.append(mount.image)
@@ -240,7 +240,7 @@ def _backend(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def mounts(ports: Ports, root: str) -> list[Mount]:
+def read_mounts(ports: Ports, root: str) -> list[Mount]:
     """Images in use, from the snapshotter's system socket (containerd/nydus-snapshotter,
     pkg/system/system.go).
 
@@ -296,8 +296,8 @@ def unrenewed_images(view: ProofView) -> tuple[str, ...]:
     if not (view.facts.credentials.expiring and view.config.registries.renew_s):
         return ()
     missing = ""
-    if not renewal.in_force(view.facts):
-        obstacles = ", ".join(renewal.obstacles(view.facts))
+    if not mounts.renews(view.facts):
+        obstacles = ", ".join(mounts.renewal_obstacles(view.facts))
         missing = obstacles or "the snapshotter is not told to: nydus-agent apply"
     found: list[str] = []
     public = _public(view)
@@ -312,7 +312,7 @@ def _public(view: ProofView) -> frozenset[str]:
     registries. One that got a credential in a second mount, after a login, is not among them.
     """
     try:
-        found = mounts(view.ports, view.config.snapshotter.root)
+        found = read_mounts(view.ports, view.config.snapshotter.root)
     except (HttpError, FileError, ValueError):
         return frozenset()  # check 10 says why
     private = {mount.image for mount in found if mount.private}
@@ -320,7 +320,7 @@ def _public(view: ProofView) -> frozenset[str]:
 
 
 def _images(view: ProofView, info: NydusdInfo, missing: str) -> Iterator[tuple[str, str]]:
-    why = missing or renewal.too_old(
+    why = missing or mounts.too_old(
         "its nydusd", versions.parsed(info.version), info.version, TAKES_CREDENTIALS
     )
     for _, config in info.backends if why else ():

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from agent import paths
 from agent.config.model import ContainerdMode, RestartPolicy
+from agent.containerd.dropin import reads_exports
 from agent.containerd.files import node_of
 from agent.containerd.render import view_of
-from agent.containerd.trial import reads_exports
 from agent.documents.applied import CheckResult
 from agent.errors import (
     AgentError,

@@ -34,8 +34,8 @@ from agent.facts import node
 from agent.facts.node import UnitFact
 from agent.node import installed
 from agent.node.installed import DIRECTORIES
-from agent.plan import backoff, unit_files
-from agent.plan.backoff import RepairAccount, Repaired
+from agent.plan import limits, unit_files
+from agent.plan.limits import RepairAccount, Repaired
 from agent.plan.repair import FileDrift, Recorded, compare, keys_after, parsed
 from agent.plan.show import hide
 from agent.ports import Files, Ports
@@ -179,7 +179,7 @@ def tell(ports: Ports, looked: DriftFound) -> None:
         subjects = [one.subject for one in looked.repairable]
         report = DriftReport(
             now, last.number, tuple(map(_told, looked.findings)), tuple(map(hide, looked.unseen)),
-            backoff.gave_up(read_repairs(ports.files), subjects, now),
+            limits.gave_up(read_repairs(ports.files), subjects, now),
         )  # fmt: skip
         json_files.update(ports.files, paths.DRIFT, to_document(report), ignored=["at"])
 

@@ -19,7 +19,7 @@ from agent.errors import AgentError, CredentialError, FileError, PortError
 from agent.facts.node import Unknown, Version
 from agent.ports import Credentials, HttpAnswer, Looked, Ports, RegistryTokens, Secret
 from agent.programs import versions
-from agent.proof.checks_nydusd import mounts
+from agent.proof.checks_nydusd import read_mounts
 from agent.registry.challenge import pull_scope
 from agent.registry.names import ROOTS_DOCKER, asked_by_snapshotter, host_of, image_parts, keys_of
 
@@ -163,7 +163,7 @@ def _in_use(config: Config, ports: Ports) -> Mapping[str, str]:
 
 def _mounted(config: Config, ports: Ports) -> Iterator[tuple[str, str]]:
     try:
-        for mount in mounts(ports, config.snapshotter.root):
+        for mount in read_mounts(ports, config.snapshotter.root):
             registry, repository = image_parts(mount.image)
             yield registry, repository
     except (PortError, ValueError):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from agent.config import accepted
 from agent.config.fields import settings, spell
 from agent.config.forms import Form
-from agent.config.model import Config, Dialect, LogLevel, Refusals, RegistryHost, Scheme, Switch
-from agent.config.parse import DEFAULT, Parsed, TomlDocument, parse, values_of
+from agent.config.model import Config, Refusals, RegistryHost, Scheme, Switch
+from agent.config.parse import Parsed, TomlDocument, parse, values_of
 from agent.errors import Problem
 
 BASE = "/etc/nydus-agent/agent.toml"
@@ -316,7 +314,6 @@ def test_a_pair_is_not_judged_by_a_value_that_could_not_be_read() -> None:
         ("[mirror]\nregistry = 'https://a'", "only the mirrors dialect sends it"),
         ("[mirror.health]\nlease_ms = 3000", "a frozen agent is back after up to"),
         ("[snapshotter]\nlog_level = 'error'", "nydusd tells of a bad mirror at info"),
-        ("[registries]\ninclude = ['*', 'a']", "already means all"),
     ],
 )
 def test_what_works_but_not_as_it_seems_is_a_warning(text: str, reason: str) -> None:
@@ -347,27 +344,6 @@ def test_two_drop_ins_in_conflict_are_both_named_and_the_later_wins() -> None:
 )
 def test_drop_ins_that_agree_are_no_conflict(texts: tuple[str, ...]) -> None:
     assert read(*texts).warnings == ()
-
-
-def test_a_finding_about_defaults_alone_cannot_happen() -> None:
-    assert read("").warnings == ()
-    assert DEFAULT not in {problem.file for problem in read("[mirror.health]\nlease_ms = 2000").problems}
-
-
-def test_mirrors_with_a_registry_is_a_choice_that_can_be_made() -> None:
-    config = right("[mirror]\ndialect = 'mirrors'\nregistry = 'https://registry.example.org'")
-    assert config.mirror.dialect is Dialect.MIRRORS
-
-
-def test_a_configuration_cannot_be_changed_once_it_is_read() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Config().mirror.url = "x"  # type: ignore[misc] # that it is refused is the point
-
-
-def test_enums_are_still_texts_for_those_who_render_them() -> None:
-    level = right("[snapshotter]\nlog_level = 'debug'").snapshotter.log_level
-    assert f"{level}" == "debug"
-    assert isinstance(level, LogLevel)
 
 
 def test_nesting_without_end_is_a_problem_and_not_a_crash() -> None:

@@ -85,12 +85,6 @@ def test_it_has_the_root_file_s_own_version(version: str, root: bytes, told: int
     assert drop_in(found(version, root)).get("version") == told
 
 
-def test_a_section_that_this_containerd_does_not_read_is_told() -> None:
-    old = b'[plugins.cri]\nsandbox_image = "x"\n'
-    assert [CONTAINERD_CONFIG in text for text in found("2.1.9", old).warnings] == [True]
-    assert found("2.4.2", old).warnings == found("1.7.24", old).warnings == ()
-
-
 def test_it_is_written_before_the_line_that_makes_containerd_read_it() -> None:
     assert list(found("2.1.9", V3).files) == [OURS, CONTAINERD_CONFIG]
 

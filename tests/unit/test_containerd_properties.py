@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
-from agent.containerd.dropin import NAME
+from agent.containerd.dropin import NAME, expectations
 from agent.containerd.render import candidate, view_of
-from agent.containerd.trial import expectations
 from tests.unit.containerd_cases import containerd
 from tests.unit.containerd_worlds import FILES, VERSIONS, laid
 

@@ -55,10 +55,7 @@ def test_the_mode_is_called_fence_only_where_the_fence_was_shown(
     found = effective(config(switch=asked), facts(fence=fence))
     assert found.switch is switch
     assert found.reasons[0].startswith(f"switch {switch.value}: ")
-
-
-def test_the_reason_for_native_is_told() -> None:
-    assert "no nft" in effective(Config(), facts(fence=NO)).reasons[0]
+    assert asked is Switch.NATIVE or fence.reason in found.reasons[0]
 
 
 def test_a_fence_that_was_not_tried_again_stays_what_it_was() -> None:
@@ -131,28 +128,29 @@ def test_https_registries_go_through_a_mirror_that_was_seen_to_speak_tls() -> No
     assert any("Dragonfly verifies no certificate" in reason for reason in found.reasons)
 
 
-@pytest.mark.parametrize("rule", SEEN[1:])
-def test_a_registry_without_a_tls_rule_is_read_directly_and_said_so(rule: bool | Unknown) -> None:
-    found = effective(config(SECURE), https(rule))
-    assert not found.use_http
-    assert found.not_accelerated[0].startswith(f"{SECURE.host}: goes direct, because ")
-
-
-@pytest.mark.parametrize("certificate", SEEN[1:])
-def test_a_registry_whose_certificate_does_not_verify_is_read_directly(certificate: bool | Unknown) -> None:
-    found = effective(config(SECURE), https(certificate=certificate))
-    assert not found.use_http
-    assert "certificate" in found.not_accelerated[0]
-
-
-@pytest.mark.parametrize("any_host", SEEN[1:])
-def test_a_rule_for_one_registry_does_not_make_all_others_unreadable(any_host: bool | Unknown) -> None:
+@pytest.mark.parametrize("seen", SEEN[1:])
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("rule", "goes direct, because "),
+        ("certificate", "certificate"),
+        ("any_host", "others could not be read"),
+    ],
+)
+def test_a_registry_that_cannot_be_asked_in_plain_http_is_read_directly_and_said_so(
+    what: str, says: str, seen: bool | Unknown
+) -> None:
     """The setting is one for all: an https registry that no rule covers would be asked in plain http, and
     fail.
     """
-    found = effective(config(SECURE), https(any_host=any_host))
+    values = {"rule": True, "certificate": True, "any_host": True, what: seen}
+    found = effective(
+        config(SECURE),
+        https(values["rule"], any_host=values["any_host"], certificate=values["certificate"]),
+    )
     assert not found.use_http
-    assert "others could not be read" in found.not_accelerated[0]
+    assert found.not_accelerated[0].startswith(f"{SECURE.host}: goes direct, because ")
+    assert says in found.not_accelerated[0]
 
 
 def test_a_rule_for_one_registry_is_enough_where_the_operator_named_all() -> None:

@@ -14,7 +14,6 @@ from agent.plan.diff import plan
 from agent.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
-    CheckContainerdConfig,
     Plan,
     RemoveFile,
     UnitStep,
@@ -68,13 +67,6 @@ def test_a_second_apply_is_empty(hosts: tuple[RegistryHost, ...], snapshotter: s
     again = plan(wanted, look(made, wanted))
     assert again.steps == ()
     assert again.empty
-
-
-def test_what_containerd_checks_is_what_goes_live() -> None:
-    found = plan(Config(), look(node(), Config()))
-    (check,) = (step for step in found.steps if isinstance(step, CheckContainerdConfig))
-    assert check.candidate == writes(found)[CONTAINERD_CONFIG].content
-    assert check.expect
 
 
 def test_another_owner_s_file_is_marked_as_such_and_its_content_recorded() -> None:

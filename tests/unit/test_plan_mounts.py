@@ -14,7 +14,7 @@ from agent.config.model import Config, SnapshotterConfig
 from agent.errors import FileError, PlanError
 from agent.facts.node import Facts, FileFact, SnapshotterRoot, Unknown
 from agent.node.snapshotter import read_drop_ins as drop_ins
-from agent.plan import mounts, roots
+from agent.plan import images, mounts
 from agent.plan.diff import plan
 from agent.steps import Plan, ReloadUnits, RemoveFile, UnitStep, UnitVerb, WriteFile
 from agent.system.files import RootFiles
@@ -46,7 +46,7 @@ def running(kill_mode: str = "process", *names: str, text: str = "", needs_reloa
 
 
 def codes(facts: Facts, *steps: UnitStep | ReloadUnits | WriteFile | RemoveFile) -> list[str]:
-    return [one.code for one in mounts.refusals(Plan(steps), facts)]
+    return [one.code for one in mounts.ending_refusals(Plan(steps), facts)]
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_a_drop_in_counts_as_systemd_takes_it(text: str, mode: str, *, refused: 
 
 def test_what_systemd_has_loaded_counts_until_it_reads_again() -> None:
     gone = running("control-group", needs_reload=True)
-    (refused,) = mounts.refusals(Plan((RESTART,)), gone)
+    (refused,) = mounts.ending_refusals(Plan((RESTART,)), gone)
     assert "KillMode=control-group" in refused.reason
     assert codes(gone, RELOAD, RESTART) == []
     assert codes(gone, UnitStep(paths.SNAPSHOTTER_UNIT, UnitVerb.ENABLE, ""), RESTART) == []
 
 
 def test_the_file_and_the_value_are_named() -> None:
-    (refused,) = mounts.refusals(
+    (refused,) = mounts.ending_refusals(
         Plan((RESTART,)), running("mixed", "50.conf", text="[Service]\nKillMode=mixed\n")
     )
     assert refused.code == "NNA0304"
@@ -111,7 +111,7 @@ def test_a_unit_of_others_is_judged_by_its_own_file_once_ours_is_gone() -> None:
 
 def test_drop_ins_that_cannot_be_read_are_not_taken_for_none() -> None:
     facts = replace(running(needs_reload=True), snapshotter_drop_ins=Unknown("no permission"))
-    (refused,) = mounts.refusals(Plan((RELOAD, RESTART)), facts)
+    (refused,) = mounts.ending_refusals(Plan((RELOAD, RESTART)), facts)
     assert "cannot be told: no permission" in refused.reason
     assert codes(facts, RESTART) == []
 
@@ -267,4 +267,4 @@ def test_the_wanted_root_asks_containerd_nothing() -> None:
     made = settled(Config().snapshotter.root)
     facts = look(made, Config())
     assert facts.snapshotter_root == SnapshotterRoot()
-    assert roots.kept(Config(), facts) == Config()
+    assert images.kept_root(Config(), facts) == Config()

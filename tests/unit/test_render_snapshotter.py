@@ -13,8 +13,7 @@ from agent import paths
 from agent.config.model import Config, LogLevel, SnapshotterConfig
 from agent.facts.node import Facts
 from agent.plan import diff
-from agent.plan.render.snapshotter import metrics_port
-from agent.plan.render.units import snapshotter_unit
+from agent.plan.render.snapshotter import metrics_port, snapshotter_unit
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import GOLDEN, PLAIN, SECURE, carry_out, config, look, node, writes
 

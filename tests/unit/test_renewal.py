@@ -15,7 +15,7 @@ import pytest
 from agent import paths
 from agent.config.model import Config, Dialect, RegistriesConfig
 from agent.facts.node import Facts
-from agent.plan import diff, renewal
+from agent.plan import diff, mounts
 from agent.registry import docker_config, expiring
 from tests.fakes.http import answer
 from tests.fakes.node import FakeNode
@@ -117,9 +117,9 @@ def facts_after(made: FakeNode, wanted: Config) -> Facts:
 
 def test_only_what_is_on_the_node_counts_as_in_force() -> None:
     made = with_docker(HELPER, **ABLE)
-    assert not renewal.in_force(look(made, config(PLAIN)))
-    assert renewal.in_force(facts_after(made, config(PLAIN)))
-    assert not renewal.in_force(facts_after(with_docker(HELPER), config(PLAIN)))
+    assert not mounts.renews(look(made, config(PLAIN)))
+    assert mounts.renews(facts_after(made, config(PLAIN)))
+    assert not mounts.renews(facts_after(with_docker(HELPER), config(PLAIN)))
 
 
 def in_use(made: ProvedNode, document: object = None) -> ProvedNode:

@@ -12,8 +12,8 @@ from agent import paths
 from agent.config.model import ContainerdConfig
 from agent.documents.drift import Finding, Kind, Remedy
 from agent.facts.node import Facts, FileFact, UnitFact
-from agent.plan import backoff
-from agent.plan.backoff import FORGET_S, MOST, Repaired
+from agent.plan import limits
+from agent.plan.limits import FORGET_REPAIRS_S, MOST_REPAIRS, Repaired
 from agent.plan.repair import IMPORTS, Recorded, Running, compare, repair
 from agent.steps import CheckContainerdConfig, Plan, ReloadUnits, WriteFile
 from tests.fakes.units import unit
@@ -153,26 +153,28 @@ def test_a_file_that_is_there_again_is_taken_away() -> None:
 def test_each_repair_of_the_same_thing_waits_longer_and_the_fifth_is_the_last() -> None:
     account: tuple[Repaired, ...] = ()
     now, waits = 0.0, []
-    for _ in range(MOST):
-        account = backoff.note(account, ["a"], now)
-        wait = backoff.wait_s(account[0], now)
+    for _ in range(MOST_REPAIRS):
+        account = limits.note_repairs(account, ["a"], now)
+        wait = limits.repair_wait_s(account[0], now)
         waits.append(wait)
         now += wait or 0.0
     assert waits == [60.0, 240.0, 960.0, 3840.0, None]
 
 
 def test_what_was_never_put_back_or_long_ago_may_be_at_once() -> None:
-    assert backoff.wait_s(None, 0.0) == 0
-    assert backoff.wait_s(Repaired("a", MOST, 0.0), FORGET_S) == 0
-    assert backoff.note([Repaired("a", MOST, 0.0)], ["a"], FORGET_S) == (Repaired("a", 1, FORGET_S),)
+    assert limits.repair_wait_s(None, 0.0) == 0
+    assert limits.repair_wait_s(Repaired("a", MOST_REPAIRS, 0.0), FORGET_REPAIRS_S) == 0
+    assert limits.note_repairs([Repaired("a", MOST_REPAIRS, 0.0)], ["a"], FORGET_REPAIRS_S) == (
+        Repaired("a", 1, FORGET_REPAIRS_S),
+    )
 
 
 def test_a_clock_that_was_stepped_back_shortens_no_wait() -> None:
-    assert backoff.wait_s(Repaired("a", 1, 1000.0), 10.0) == 60.0
+    assert limits.repair_wait_s(Repaired("a", 1, 1000.0), 10.0) == 60.0
 
 
 def test_giving_up_names_only_what_is_still_wrong() -> None:
-    account = [Repaired("/etc/a", MOST, 100.0), Repaired("/etc/b", MOST, 100.0)]
-    (told,) = backoff.gave_up(account, ["/etc/a", "/etc/c"], 160.0)
+    account = [Repaired("/etc/a", MOST_REPAIRS, 100.0), Repaired("/etc/b", MOST_REPAIRS, 100.0)]
+    (told,) = limits.gave_up(account, ["/etc/a", "/etc/c"], 160.0)
     assert told.startswith("/etc/a was put back 5 times, last 1 min ago")
-    assert backoff.without(account, ["/etc/a"]) == (account[1],)
+    assert limits.forget_repairs(account, ["/etc/a"]) == (account[1],)

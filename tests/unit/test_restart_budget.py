@@ -11,7 +11,7 @@ from agent import paths
 from agent.apply import gate
 from agent.errors import ApplyError, FileError
 from agent.facts.node import Moment, UnitFact
-from agent.plan.budget import Allowed, NotBefore, Restart, RestartBudget, by_hand, by_itself, may_restart
+from agent.plan.limits import Allowed, NotBefore, Restart, RestartBudget, by_hand, by_itself, may_restart
 from agent.steps import Plan, UnitStep, UnitVerb
 from tests.fakes.faults import Crash
 from tests.fakes.node import FakeNode

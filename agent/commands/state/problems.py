@@ -15,7 +15,7 @@ from agent.documents.applied import CheckResult, EffectiveDocument, ProofDocumen
 from agent.documents.status import ConditionStatus, DaemonStatus
 from agent.durations import in_words
 from agent.errors import AgentError
-from agent.plan import renewal
+from agent.plan import mounts
 
 OLD_PROOF_S = 3600.0
 """The checks run every few minutes; a proof older than this proves nothing about now."""
@@ -202,4 +202,6 @@ def _unrenewed(proof: ProofDocument) -> Iterator[AgentError]:
             f"{counted(len(proof.unrenewed), 'image')} in use with a credential that expires and is not "
             f"renewed"
         )
-        yield AgentError("NNA1207", what, cause=renewal.COST, seen=proof.unrenewed, try_=renewal.TRY)
+        yield AgentError(
+            "NNA1207", what, cause=mounts.RENEWAL_COST, seen=proof.unrenewed, try_=mounts.RENEWAL_TRY
+        )

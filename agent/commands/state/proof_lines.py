@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from agent.console import Console, Part, Tone, Toned
 from agent.documents.applied import CheckResult, CheckState
-from agent.plan import renewal
+from agent.plan import mounts
 from agent.proof.proofs import Proof
 from agent.proof.registry_access import Access
 
@@ -50,8 +50,8 @@ def show(console: Console, proof: Proof) -> None:
     for one in proof.unrenewed:
         console.line("    ", Toned("expires     ", Tone.WARN), one)
     if proof.unrenewed:
-        console.line("      ", Toned("cause:", Tone.STRONG), f" {renewal.COST} [NNA1207]")
-        console.line("      ", Toned("try:  ", Tone.STRONG), f" {renewal.TRY}")
+        console.line("      ", Toned("cause:", Tone.STRONG), f" {mounts.RENEWAL_COST} [NNA1207]")
+        console.line("      ", Toned("try:  ", Tone.STRONG), f" {mounts.RENEWAL_TRY}")
 
 
 def show_access(console: Console, found: Sequence[Access]) -> None:

@@ -1,4 +1,4 @@
-"""How often containerd and the snapshotter may be restarted by us. Pure.
+"""How often we restart units, and put the same thing back. Pure.
 
 A restart holds new pods and pulls up for seconds and is no remedy for a fault elsewhere, so two rules bound
 it:
@@ -11,12 +11,17 @@ it:
   does not wait: a node that is set up right after its boot, or after containerd was upgraded, is no loop.
 
 An undo is never refused: to leave a node half changed is worse than one more restart. But it counts.
+
+Somebody who changes a thing again each time that it is put back (configuration management, another agent)
+means it: a fight with him restarts units and helps nobody. So each repair that follows another one waits four
+times as long, and the fifth is the last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, TypeAlias
 
 from agent.durations import in_words
@@ -25,6 +30,11 @@ from agent.facts.node import Moment, UnitFact
 WINDOW_S = 3600.0
 COOLDOWN_S = 120.0
 """node-problem-detector's own (health-checker, --cooldown-time)."""
+MOST_REPAIRS = 5
+FIRST_REPAIR_WAIT_S = 60.0
+_GROWTH = 4.0
+FORGET_REPAIRS_S = 86400.0
+"""After a day without another repair the next one is the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +119,62 @@ def may_restart(unit: UnitFact, history: Sequence[Restart], now: Moment, policy:
     return Allowed()
 
 
-def kept(history: Sequence[Restart], now: Moment) -> tuple[Restart, ...]:
+def kept_restarts(history: Sequence[Restart], now: Moment) -> tuple[Restart, ...]:
     """Those that still count."""
     return tuple(one for one in history if one.age_s(now) < WINDOW_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """How often a subject was put back of late, and when last (seconds since the epoch)."""
+
+    subject: str
+    times: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RepairAccount:
+    """All that was put back of late, as root keeps it."""
+
+    KIND: ClassVar = "Repairs"
+    repairs: tuple[Repaired, ...]
+
+
+def repair_wait_s(of: Repaired | None, now: float) -> float | None:
+    """Seconds until the subject may be put back again; None: it was often enough.
+
+    A clock that was stepped back makes it wait the whole time again.
+    """
+    if of is None or now - of.at >= FORGET_REPAIRS_S:
+        return 0.0
+    if of.times >= MOST_REPAIRS:
+        return None
+    passed = max(0.0, now - of.at)
+    return max(0.0, FIRST_REPAIR_WAIT_S * math.pow(_GROWTH, of.times - 1) - passed)
+
+
+def note_repairs(known: Sequence[Repaired], subjects: Iterable[str], now: float) -> tuple[Repaired, ...]:
+    """After another repair of these subjects; what is long ago is forgotten."""
+    rows = {one.subject: one for one in known if now - one.at < FORGET_REPAIRS_S}
+    for subject in subjects:
+        before = rows.get(subject, Repaired(subject, 0, now))
+        rows[subject] = replace(before, times=before.times + 1, at=now)
+    return tuple(rows.values())
+
+
+def forget_repairs(known: Sequence[Repaired], subjects: Iterable[str]) -> tuple[Repaired, ...]:
+    """After somebody has put these back by hand: for them the count begins anew."""
+    gone = set(subjects)
+    return tuple(one for one in known if one.subject not in gone)
+
+
+def gave_up(known: Sequence[Repaired], subjects: Iterable[str], now: float) -> tuple[str, ...]:
+    """What is left to people among the subjects that are not as they were applied, in words."""
+    wrong = set(subjects)
+    return tuple(
+        f"{one.subject} was put back {one.times} times, last {in_words(now - one.at)} ago, and changed "
+        f"again each time"
+        for one in known
+        if one.subject in wrong and repair_wait_s(one, now) is None
+    )
