@@ -10,11 +10,10 @@ from agent.apply import change, confirm, gate, rollback
 from agent.apply.change import Outcome, Run, Surroundings
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
-from agent.commands import plan_file
+from agent.commands import plan as plan_verb
 from agent.commands.context import Context
-from agent.commands.plan_file import plan_body as plan_body
-from agent.commands.running import add_now, surroundings, urgency_of
-from agent.commands.state import proof_lines
+from agent.commands.plan import plan_body
+from agent.commands.running import add_now, each_check, proof_summary, surroundings, urgency_of
 from agent.config.model import Config
 from agent.console import Console, Tone, Toned
 from agent.durations import duration_option, in_words
@@ -82,9 +81,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
                 return _nothing(context, f"nothing is done: {hold}")
             if args.confirm:
                 around = waiting(around, ports, args.confirm, context)
-            outcome = act(
-                args.plan, config, ports, Run(around, proof_lines.progress(context.console)), urgency
-            )
+            outcome = act(args.plan, config, ports, Run(around, each_check(context.console)), urgency)
         return tell(outcome, ports, context, "ApplyResult")
 
 
@@ -96,12 +93,11 @@ def act(path: str | None, config: Config, ports: Ports, run: Run, urgency: Urgen
     """
     if path is None:
         return change.apply(config, ports, run.around, run.each, urgency=urgency)
-    then = plan_file.read(ports.files, path)
+    then = plan_verb.read_plan(ports.files, path)
     to = then["made_by"].get("to")
 
     def demand(wanted: Config, facts: Facts, effective: Effective | None, plan: Plan) -> None:
-        made = plan_file.MadePlan(wanted, facts, effective, plan, to)
-        plan_file.demand(path, then, made, plan_body(plan, effective))
+        plan_verb.demand(path, then, plan_verb.MadePlan(wanted, facts, effective, plan, to))
 
     if to is None:
         return change.apply(config, ports, run.around, run.each, urgency=urgency, demand=demand)
@@ -149,7 +145,7 @@ def tell(outcome: Outcome, ports: Ports, context: Context, kind: str, **more: ob
     waits = confirm.pending(ports.files)
     took = sum(step.took_s for step in result.steps)
     console.line(f"generation {result.generation} is in force ({len(result.steps)} steps in {took:.1f} s)")
-    console.line(proof_lines.summary(proof))
+    console.line(proof_summary(proof))
     if ports.files.read(paths.STATUS) is None:
         console.line(f"the agent is not running; start it: systemctl start {paths.AGENT_UNIT}")
     if waits is not None:

@@ -7,8 +7,7 @@ import argparse
 from agent import paths, wire
 from agent.apply import leftovers
 from agent.commands.context import Context
-from agent.commands.running import busy
-from agent.commands.state import proof_lines
+from agent.commands.running import busy, proof_summary, show_access, show_proof
 from agent.config.model import Config
 from agent.console import Tone, Toned
 from agent.documents.applied import CheckState
@@ -65,9 +64,9 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     )
     for caution in cautions:
         context.console.warn(caution)
-    proof_lines.show(context.console, proof)
+    show_proof(context.console, proof)
     access = registry_access.ask_registries(config, ports, registries, proof.versions.get("snapshotter", ""))
-    proof_lines.show_access(context.console, access)
+    show_access(context.console, access)
     for caution in registry_access.overheard(ports, access):
         context.console.warn(caution)
         cautions = (*cautions, caution)
@@ -78,7 +77,7 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
         told = f"could not tell: what is wrong may be the doing of {under_way}; try again when that is over"
         context.console.line(Toned(told, Tone.WARN))
         return Exit.UNKNOWN
-    context.console.line(proof_lines.summary(proof))
+    context.console.line(proof_summary(proof))
     refusing = [one for one in access if one.state is CheckState.FAILED]
     for one in refusing:
         context.console.line(Toned(f"{one.registry}: {one.detail}", Tone.BAD))

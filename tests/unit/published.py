@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,6 +65,19 @@ class PublishedNode:
         }  # fmt: skip
         self.proof["checks"][9]["detail"] = f"3.1 MB through {MIRROR}"
         self.write()
+
+    def change(self, change: Mapping[str, Any]) -> None:
+        """Change what the daemon publishes, and write it; as `at`."""
+        self.status |= self.at(change)
+        self.write()
+
+    def at(self, value: Any) -> Any:
+        """The same, where each number with a fraction is a time that is counted from now."""
+        if isinstance(value, Mapping):
+            return {key: self.at(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [self.at(one) for one in value]
+        return self.now + value if isinstance(value, float) else value
 
     def write(self) -> None:
         """Write all three files."""

@@ -21,7 +21,6 @@ from agent.__main__ import main
 from agent.catalogue.messages import Message
 from agent.commands import drill
 from agent.commands.context import Context
-from agent.commands.drill import rehearsal
 from agent.console import Console, Format
 from agent.daemon.http_client import Url
 from agent.daemon.settings import Settings
@@ -165,7 +164,7 @@ def test_an_agent_that_does_not_switch_ends_the_drill_at_once(tmp_path: Path) ->
     made = Rehearsed(tmp_path, reaction_s=None)
     began = made.clock.monotonic()
     assert made.run(seconds=60) is Exit.FAILED
-    assert made.clock.monotonic() - began == pytest.approx(rehearsal.SWITCH_S, abs=0.1)
+    assert made.clock.monotonic() - began == pytest.approx(drill.SWITCH_S, abs=0.1)
     assert not made.drill.active
     assert "error[NNA1021]: reads did not switch" in made.err.getvalue()
 
@@ -320,13 +319,13 @@ def test_origins_that_nobody_knows_by_name_pass_for_good_as_they_do_for_the_agen
 def test_the_expected_return_is_what_the_policy_says() -> None:
     policy = replace(POLICY, return_delay_s=0.0, canary_interval_s=2.0, canary_window_s=1.0)
     canary_s = 2.2 + 2.0
-    assert rehearsal.return_s(policy, 0, 30) == pytest.approx(canary_s + 1.1 * 10 * 0.25)
-    assert rehearsal.return_s(replace(policy, dwell_s=40.0), 0, 30) == pytest.approx(canary_s + 10)
-    assert rehearsal.return_s(replace(policy, return_delay_s=60.0), 0, 30) > 60
-    held = rehearsal.return_s(policy, 2000, 30)  # 3000 falls to 750 in two half lives
+    assert drill.return_s(policy, 0, 30) == pytest.approx(canary_s + 1.1 * 10 * 0.25)
+    assert drill.return_s(replace(policy, dwell_s=40.0), 0, 30) == pytest.approx(canary_s + 10)
+    assert drill.return_s(replace(policy, return_delay_s=60.0), 0, 30) > 60
+    held = drill.return_s(policy, 2000, 30)  # 3000 falls to 750 in two half lives
     assert held == pytest.approx(2 * 300 - 30)
-    assert not rehearsal.is_held(policy, 1000.0)
-    assert rehearsal.is_held(policy, 1000.1)
+    assert not drill.is_held(policy, 1000.0)
+    assert drill.is_held(policy, 1000.1)
 
 
 @pytest.mark.parametrize("time_", ["4s", "11m", "soon"])

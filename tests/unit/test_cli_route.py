@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,11 +19,6 @@ from agent.__main__ import main
 from tests.unit.published import Answer, PublishedNode, as_json
 
 PIN = "var/lib/nydus-agent/pin.json"
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> PublishedNode:
-    return PublishedNode(tmp_path)
 
 
 class Route:

@@ -147,11 +147,6 @@ def told_by(root: Path, verb: str, uid: int = 65534) -> str:
     return out.getvalue()
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> PublishedNode:
-    return PublishedNode(tmp_path)
-
-
 def wait_for(node: PublishedNode, seconds: int, ago: float) -> None:
     now = present(str(node.root / "proc"))
     record = {"id": "x", "generation": 7, "seconds": seconds, "at": time.time(), "pid": 1}

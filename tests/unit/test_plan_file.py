@@ -18,8 +18,7 @@ from agent.apply.change import Outcome, Run
 from agent.apply.gate import Urgency
 from agent.commands import apply as apply_verb
 from agent.commands import plan as plan_verb
-from agent.commands import plan_file
-from agent.commands.plan_file import plan_body as plan_body
+from agent.commands.plan import plan_body
 from agent.config.model import LogLevel
 from agent.console import Console, Format
 from agent.errors import PlanError
@@ -33,7 +32,7 @@ LOUD = replace(CONFIG, snapshotter=replace(CONFIG.snapshotter, log_level=LogLeve
 
 def write(node: ProvedNode, to: int | None = None) -> None:
     made = plan_verb.make(to, node.config, node.node.ports)
-    plan_file.write(node.node.files, FILE, made, plan_body(made.plan, made.effective))
+    plan_verb.write_plan(node.node.files, FILE, made)
 
 
 def act(node: ProvedNode, urgency: Urgency = Urgency.BY_HAND) -> Outcome:

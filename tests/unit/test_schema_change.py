@@ -17,7 +17,7 @@ from agent.commands import apply as apply_verb
 from agent.commands import remove as remove_verb
 from agent.commands.context import Context
 from agent.commands.internal import recover as recover_verb
-from agent.commands.plan_file import plan_body as plan_body
+from agent.commands.plan import plan_body
 from agent.config.model import LogLevel
 from agent.console import Console, Format
 from tests.unit.proved_node import CONFIG, ProvedNode, quiet

@@ -11,8 +11,7 @@ from agent import wire
 from agent.apply import recover, rollback
 from agent.commands.context import Context
 from agent.commands.rollback import config_or_default
-from agent.commands.running import surroundings
-from agent.commands.state import proof_lines
+from agent.commands.running import each_check, surroundings
 from agent.errors import Exit
 from agent.records.unconfirmed import TakenBack
 
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
             if done is None:
                 ports.ledger.close()  # what a change left that was killed before it began
             if waits is not None and jobs:
-                taken = rollback.take_back(config, ports, around, proof_lines.progress(context.console))
+                taken = rollback.take_back(config, ports, around, each_check(context.console))
             elif waits is not None:
                 taken = rollback.take_back_files(config, ports, around, waits)
         return tell(done, context, taken)
@@ -50,24 +49,20 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 def tell(done: recover.Recovered | None, context: Context, taken: TakenBack | None = None) -> Exit:
     """Say what was found and done; `taken`: a change that was not confirmed before the reboot."""
-    context.console.emit(
-        "RecoverResult",
-        {
-            "recovered": done is not None,
-            "finished": bool(done and done.finished),
-            "put_back": list(done.restored) if done else [],
-            "taken_back": taken.why if taken is not None else "",
-        },
-    )
+    body = {
+        "recovered": done is not None,
+        "finished": bool(done and done.finished),
+        "put_back": done.restored if done else (),
+        "taken_back": taken.why if taken is not None else "",
+    }
+    context.console.emit("RecoverResult", body)
     if taken is not None:
         context.console.line(taken.why)
     elif done is None:
         context.console.line("nothing to recover")
-    if done is None:
-        return Exit.OK
-    if done.finished:
+    if done is not None and done.finished:
         context.console.line(f"an interrupted {done.verb} had been accepted; it is finished")
-    else:
+    elif done is not None:
         context.console.line(f"an interrupted {done.verb} was undone: the node is as it was before")
         for one in done.restored:
             context.console.line(f"  put back: {one}")
