@@ -127,40 +127,31 @@ def tell(outcome: Outcome, ports: Ports, context: Context, kind: str, **more: ob
         console.warn(warning)
     if outcome.recovered is not None and not outcome.recovered.finished:
         console.line(f"an interrupted {outcome.recovered.verb} was undone first")
-    proof, result = outcome.proof, outcome.result
-    document = {
+    proof, result, waits = outcome.proof, outcome.result, confirm.pending(ports.files)
+    left_s = waits.left_s(ports.clock.moment()) if waits is not None else 0.0
+    body = {
         "changed": result.changed,
         "generation": result.generation,
         "recovered": outcome.recovered is not None,
         "steps": [{"what": step.what, "took_s": round(step.took_s, 3)} for step in result.steps],
         "plan": plan_body(outcome.plan, outcome.effective),
         "proof": proof_body(proof) if proof is not None else None,
-        "unconfirmed": _unconfirmed(ports),
+        "unconfirmed": waits and {"generation": waits.generation, "left_s": round(left_s, 1)},
         **more,
     }
-    console.emit(kind, document)
+    console.emit(kind, body)
     if proof is None:
         console.line("nothing to do: the node is as wanted")
         return Exit.OK
-    waits = confirm.pending(ports.files)
     took = sum(step.took_s for step in result.steps)
     console.line(f"generation {result.generation} is in force ({len(result.steps)} steps in {took:.1f} s)")
     console.line(proof_summary(proof))
     if ports.files.read(paths.STATUS) is None:
         console.line(f"the agent is not running; start it: systemctl start {paths.AGENT_UNIT}")
     if waits is not None:
-        left = in_words(waits.left_s(ports.clock.moment()))
-        console.line(
-            Toned(f"not confirmed: it is taken back in {left} unless you say: nydus-agent confirm", Tone.WARN)
-        )
+        back = f"it is taken back in {in_words(left_s)} unless you say: nydus-agent confirm"
+        console.line(Toned(f"not confirmed: {back}", Tone.WARN))
     return proof.exit
-
-
-def _unconfirmed(ports: Ports) -> dict[str, object] | None:
-    waits = confirm.pending(ports.files)
-    if waits is None:
-        return None
-    return {"generation": waits.generation, "left_s": round(waits.left_s(ports.clock.moment()), 1)}
 
 
 def await_turn(config: Config, ports: Ports, stop: Stop, console: Console) -> None:

@@ -25,28 +25,9 @@ from agent.console import Console
 from agent.documents.applied import ProofDocument
 from agent.errors import UsageError
 from tests.lint.source import modules
+from tests.unit.published import Run
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Run:
-    """One command line, run in this process on a directory of its own."""
-
-    def __init__(
-        self, root: Path, *argv: str, uid: int = 0, environment: dict[str, str] | None = None
-    ) -> None:
-        out, err = io.StringIO(), io.StringIO()
-        where = ["--config", str(root / "agent.toml"), "--conf-d", str(root / "conf.d")]
-        self.code = main(
-            [*where, *argv], environment=environment or {}, out=out, err=err, uid=uid, root=str(root)
-        )
-        self.out, self.err = out.getvalue(), err.getvalue()
-
-    @property
-    def json(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.out)
-        assert document["apiVersion"] == "nydus-agent/v1"
-        return document
 
 
 def program(*argv: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from agent import paths
-from agent.__main__ import main
 from agent.apply import confirm
 from agent.commands import apply as apply_verb
 from agent.commands import confirm as confirm_verb
@@ -22,7 +21,7 @@ from agent.commands.internal import recover as recover_verb
 from agent.console import Console, Format
 from agent.errors import Exit
 from agent.node.machine import present
-from tests.unit.published import PublishedNode
+from tests.unit.published import Answer, PublishedNode, Run
 from tests.unit.test_schema import complaints, printed
 from tests.unit.test_schema_change import on_disk
 from tests.unit.unconfirmed import LOUD, Waiting
@@ -115,7 +114,7 @@ def test_the_history_marks_the_generation_that_is_not_confirmed(waiting: Waiting
     document = printed(on_disk(waiting.made, tmp_path), "generations")
     assert complaints(document) == []
     assert [one["confirmed"] for one in document["generations"]] == [False]
-    assert "unconfirmed, rolled back in" in told_by(tmp_path, "generations")
+    assert "unconfirmed, rolled back in" in Run(tmp_path, "generations").out
     waiting.confirm()
     (tmp_path / paths.UNCONFIRMED.lstrip("/")).unlink()
     assert printed(tmp_path, "generations")["generations"][0]["confirmed"] is True
@@ -133,20 +132,6 @@ def test_what_was_taken_back_begins_by_order_only(waiting: Waiting, tmp_path: Pa
         assert "was not confirmed" in document["why"]
 
 
-def told_by(root: Path, verb: str, uid: int = 65534) -> str:
-    out = io.StringIO()
-    where = ["--config", str(root / "agent.toml"), "--conf-d", str(root / "conf.d")]
-    main(
-        [*where, verb],
-        environment={},
-        out=out,
-        err=out,
-        uid=0 if verb == "generations" else uid,
-        root=str(root),
-    )
-    return out.getvalue()
-
-
 def wait_for(node: PublishedNode, seconds: int, ago: float) -> None:
     now = present(str(node.root / "proc"))
     record = {"id": "x", "generation": 7, "seconds": seconds, "at": time.time(), "pid": 1}
@@ -159,7 +144,7 @@ def test_status_shows_without_root_when_the_change_is_rolled_back(node: Publishe
     assert printed(node.root, "status")["unconfirmed"] is None
     exit_before = printed(node.root, "status")["exit"]
     wait_for(node, 120, 37)
-    text = told_by(node.root, "status")
+    text = Answer(node).text
     assert "generation 7" in text
     assert "rolled back in 1 min 2" in text
     assert "unless: nydus-agent confirm" in text
@@ -173,9 +158,9 @@ def test_status_shows_without_root_when_the_change_is_rolled_back(node: Publishe
 def test_status_names_a_change_that_should_have_been_taken_back_and_was_not(node: PublishedNode) -> None:
     # What was over so long ago is written as time that it was given: this machine may have just booted.
     wait_for(node, -200, 0)
-    assert "still there" not in told_by(node.root, "status"), "a rollback takes its time"
+    assert "still there" not in Answer(node).text, "a rollback takes its time"
     wait_for(node, -400, 0)
-    text = told_by(node.root, "status")
+    text = Answer(node).text
     assert "generation 7 was not confirmed and is still there" in text
     assert "journalctl -u nydus-agent-rollback" in text
     assert printed(node.root, "status")["exit"] == Exit.NOT_AS_WANTED

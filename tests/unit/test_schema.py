@@ -4,7 +4,6 @@ here.
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -17,13 +16,12 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from agent import API_VERSION
-from agent.__main__ import main
 from agent.console import Format
 from agent.daemon import publish
 from agent.proof import proofs
 from tests.lint.source import ROOT, modules
 from tests.unit.proved_node import proved
-from tests.unit.published import PublishedNode
+from tests.unit.published import PublishedNode, Run
 from tests.unit.test_cli_drill import Rehearsed
 from tests.unit.test_cli_route import Route, daemon, obedient
 from tests.unit.test_cli_why import outage
@@ -42,11 +40,7 @@ def complaints(document: Mapping[str, Any]) -> list[str]:
 
 
 def printed(root: Path, *argv: str, uid: int = 0) -> dict[str, Any]:
-    out = io.StringIO()
-    where = ["--config", str(root / "agent.toml"), "--conf-d", str(root / "conf.d"), "--format", "json"]
-    main([*where, *argv], environment={}, out=out, err=io.StringIO(), uid=uid, root=str(root))
-    document: dict[str, Any] = json.loads(out.getvalue())
-    return document
+    return Run(root, "--format", "json", *argv, uid=uid).json
 
 
 def well(_node: PublishedNode) -> None:
