@@ -15,14 +15,18 @@ from typing import Any
 import pytest
 
 from tests.unit.published import Answer, PublishedNode, Run, as_json
+from tests.unit.test_schema import complaints
 
 PIN = "var/lib/nydus-agent/pin.json"
 
 
 class Route(Run):
+    """`route`; what a machine gets is as described."""
+
     def __init__(self, node: PublishedNode, *argv: str, user: str = "", uid: int = 0) -> None:
         environment = {"SUDO_USER": user} if user else {}
         super().__init__(node.root, "route", *argv, uid=uid, environment=environment)
+        assert "--format" not in argv or complaints(self.json) == []
 
 
 def pin_of(node: PublishedNode) -> dict[str, Any]:

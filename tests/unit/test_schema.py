@@ -16,14 +16,11 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from agent import API_VERSION
-from agent.console import Format
 from agent.daemon import publish
 from agent.proof import proofs
 from tests.lint.source import ROOT, modules
 from tests.unit.proved_node import proved
 from tests.unit.published import PublishedNode, Run
-from tests.unit.test_cli_drill import Rehearsed
-from tests.unit.test_cli_route import Route, daemon, obedient
 from tests.unit.test_cli_why import outage
 from tests.unit.views import DOWN, VIEW
 
@@ -103,24 +100,6 @@ def test_the_schemas_of_documents_are_those_that_their_dataclasses_give(tmp_path
 def test_what_the_daemon_publishes_is_as_described() -> None:
     for view in (VIEW, DOWN):
         assert complaints(json.loads(publish.Encoder().encode(view))) == []
-
-
-@pytest.mark.parametrize(("reaction_s", "return_s"), [(0.4, 20.0), (1.5, 20.0), (None, 20.0), (0.4, None)])
-def test_a_drill_is_as_described_whatever_its_result(
-    tmp_path: Path, reaction_s: float | None, return_s: float | None
-) -> None:
-    made = Rehearsed(tmp_path, reaction_s=reaction_s, return_s=return_s)
-    made.run(seconds=5, form=Format.JSON)
-    assert complaints(made.json) == []
-
-
-def test_a_pin_is_as_described_confirmed_or_not(tmp_path: Path) -> None:
-    node = PublishedNode(tmp_path)
-    with daemon(node, obedient(node)):
-        assert complaints(Route(node, "pin", "origin", "--format", "json").json) == []
-        assert complaints(Route(node, "auto", "--format", "json").json) == []
-    node.kill()
-    assert complaints(Route(node, "pin", "origin", "--format", "json").json) == []
 
 
 def test_the_check_of_a_configuration_and_every_error_are_as_described(tmp_path: Path) -> None:
