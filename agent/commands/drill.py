@@ -13,7 +13,7 @@ import structlog
 
 from agent import paths, wire
 from agent.apply.execute import Stop
-from agent.catalogue.messages import Message
+from agent.catalogue import Message
 from agent.commands.context import Context
 from agent.commands.running import surroundings
 from agent.commands.state.picture import Agent, Picture, take

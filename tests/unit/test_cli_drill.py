@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from agent.catalogue.messages import Message
+from agent.catalogue import Message
 from agent.commands import drill
 from agent.commands.context import Context
 from agent.console import Console, Format
