@@ -11,19 +11,14 @@ from agent.commands.running import busy, proof_summary, show_access, show_proof
 from agent.config.model import Config
 from agent.console import Tone, Toned
 from agent.documents.applied import CheckState
-from agent.errors import ContainerdError, Exit, FileError, PortError
-from agent.facts.node import Arch
+from agent.errors import ContainerdError, Exit, FileError
 from agent.node import images as node_images
 from agent.plan import images as plan_images
 from agent.ports import Files, Ports
-from agent.programs.versions import architecture
 from agent.proof import drift, inspection, registry_access
 from agent.proof.proofs import Proof, body, publish
 from agent.proof.registry_access import RegistryPorts
 from agent.records import generations
-
-_USUAL_PAGE = 4096
-_RUN_S = 5.0
 
 HELP = "run the checks and ask the registries in use, now: what fails, and what to do about it"
 NEEDS_ROOT = True
@@ -59,7 +54,6 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     access = registry_access.ask_registries(config, ports, registries, proof.versions.get("snapshotter", ""))
     cautions = (
         *(f"{one.what}: {one.try_}" for one in left),
-        *_page_cautions(ports),
         *_unsound_images(ports),
         *registry_access.cautions(config, ports),
         *registry_access.overheard(ports, access),
@@ -96,22 +90,3 @@ def _publish(context: Context, files: Files, proof: Proof) -> None:
             publish(files, proof)
     except FileError as error:
         context.console.warn(f"status goes on showing the proof before this one: {error}")
-
-
-def _page_cautions(ports: Ports) -> tuple[str, ...]:
-    """What is known to go wrong with this node's pages, which are larger than usual on some arm64 kernels."""
-    if architecture(ports.machine) is not Arch.ARM64:
-        return ()
-    try:
-        size = int(ports.processes.run(["getconf", "PAGESIZE"], deadline_s=_RUN_S).stdout)
-    except (PortError, ValueError):
-        return ()
-    if size == _USUAL_PAGE:
-        return ()
-    pages = f"this kernel's pages are {size >> 10} KiB"
-    return (
-        f'{pages}: dfdaemon from Dragonfly\'s packages may end with "Unsupported system page size"; its '
-        "container image is built for them (dragonflyoss/client#1083, #1216)",
-        f"{pages}: the snapshotter's fs_driver fscache does not work with them "
-        "(containerd/nydus-snapshotter#683); ours is fusedev, leave it",
-    )

@@ -5,7 +5,6 @@ for a while, the agent does what it always does, and the times are printed, meas
 from __future__ import annotations
 
 import argparse
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -248,7 +247,6 @@ class _Rehearsal:
                 self._hold()
         finally:
             self._ports.drill.end()
-            self._passing("")
         outcome.ended = self._clock.now()
         after = self._look().published
         if before is not None and after is not None and outcome.switched_ms is not None:
@@ -272,8 +270,6 @@ class _Rehearsal:
                 after = f"after {outcome.switched_ms:.0f} ms"
                 self._say(f"reads go to the origin, {after}: {outcome.why}{evidence}")
                 return
-            spent = self._clock.monotonic() - self._began
-            self._passing(f"the mirror looks dead; reads still go to it ({spent:.1f} s)")
             self._clock.sleep(_POLL_S)
 
     def _hold(self) -> None:
@@ -291,15 +287,13 @@ class _Rehearsal:
                 went = f"reads went to the {daemon.route} before its end"
                 self._outcome.given_up = f"{went}: {daemon.route_reason}"
                 return
-            self._passing(f"the drill goes on for {in_words(math.ceil(left))}; reads go to the origin")
             self._clock.sleep(min(left, 0.2))
 
     def _await_return(self) -> None:
         outcome, ended = self._outcome, self._clock.monotonic()
         until = ended + self._expected_s + MARGIN_S
         while not self._is_stopped():
-            picture = self._look()
-            daemon = picture.published
+            daemon = self._look().published
             if daemon is not None and daemon.route == "mirror":
                 outcome.returned_s = self._since(outcome.ended or 0.0, daemon, ended)
                 after = f"after {outcome.returned_s:.1f} s"
@@ -309,11 +303,7 @@ class _Rehearsal:
             outcome.waits_for = waits.waits_for if waits is not None else ()
             if self._clock.monotonic() >= until:
                 break
-            known = f" ({in_words(picture.left_s)} at least)" if picture.left_s is not None else ""
-            what = ", ".join(outcome.waits_for) or "the mirror"
-            self._passing(f"waiting for reads to go back: {what}{known}")
             self._clock.sleep(4 * _POLL_S)
-        self._passing("")
 
     def _since(self, at: float, daemon: DaemonStatus, begun: float) -> float:
         """Seconds from `at` to the route's change by the daemon's clock; where that clock was stepped
@@ -330,11 +320,7 @@ class _Rehearsal:
         self._outcome.stopped = self._outcome.stopped or self._stop.signal or ""
         return bool(self._outcome.stopped)
 
-    def _passing(self, text: str) -> None:
-        self._context.console.passing(text)
-
     def _say(self, text: str) -> None:
-        self._passing("")
         self.tell(f"[{self._clock.monotonic() - self._began:6.1f} s] {text}")
 
 

@@ -66,9 +66,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 
 def _reason(words: str) -> str:
-    """One line of at most 200 characters; what is no character (a byte that is no UTF-8) is spelled out."""
-    sound = words[:10_000].encode(errors="backslashreplace").decode()
-    return " ".join("".join(one if one.isprintable() else " " for one in sound).split())[:200]
+    """One line of at most 200 characters, without control characters and bytes that are no UTF-8."""
+    return " ".join("".join(one if one.isprintable() else " " for one in words).split())[:200]
 
 
 def _pin(context: Context, clock: Clock, pin: PinStatus, args: argparse.Namespace) -> Exit:
