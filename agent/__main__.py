@@ -11,7 +11,7 @@ from typing import TextIO
 
 from agent import cli
 from agent.commands.context import Context
-from agent.console import Console, Format, exit_of
+from agent.console import Colour, Console, Format, exit_of
 from agent.errors import AgentError, of_a_bug
 
 DEBUG_VARIABLE = "NYDUS_AGENT_DEBUG"
@@ -58,11 +58,11 @@ def _answer(
     as_json = "--format=json" in argv or ("--format", "json") in itertools.pairwise(argv)
     console = Console(out, err, Format.JSON if as_json else Format.TEXT)
     try:
-        options = cli.options(argv)
-        colours = (options.color.wanted(stream, environment) for stream in (out, err))
-        console = Console(out, err, options.format, *colours)
+        options, words = cli.options(argv)
+        colours = (Colour(options.color).wanted(stream, environment) for stream in (out, err))
+        console = Console(out, err, Format(options.format), *colours)
         context = Context(console, uid, environment, options.config, options.conf_d, root)
-        code = int(cli.run(options.words, context))
+        code = int(cli.run(words, context))
         out.flush()
     except SystemExit as end:  # argparse: --help, --version
         return end.code if isinstance(end.code, int) else 0
