@@ -56,22 +56,13 @@ def test_a_wrong_configuration_ends_with_2_and_every_problem(tmp_path: Path) -> 
     )
     assert lines[2].endswith("endpoint.port = 0: is out of range; write a number from 1 to 65535")
     assert lines[3].startswith("try:   ")
-
-
-def test_a_machine_gets_the_problems_as_fields(tmp_path: Path) -> None:
-    (tmp_path / "agent.toml").write_text("[endpoint]\nport = 0")
     run = Run(tmp_path, "check", "--format", "json")
     assert (run.code, run.err) == (2, "")
-    assert run.json["kind"] == "Error"
-    assert run.json["code"] == "NNA0101"
-    assert run.json["exit"] == 2
-    assert run.json["problems"] == [
-        {
-            "file": f"{tmp_path}/agent.toml", "key": "endpoint.port", "value": "0",
-            "reason": "is out of range",
-            "action": "write a number from 1 to 65535",
-        }
-    ]  # fmt: skip
+    assert (run.json["kind"], run.json["code"], run.json["exit"]) == ("Error", "NNA0101", 2)
+    assert run.json["problems"][1] == {
+        "file": f"{tmp_path}/agent.toml", "key": "endpoint.port", "value": "0",
+        "reason": "is out of range", "action": "write a number from 1 to 65535",
+    }  # fmt: skip
 
 
 def test_a_drop_in_is_checked_before_it_is_in_place(tmp_path: Path) -> None:
@@ -128,15 +119,9 @@ def test_a_wrong_command_line_ends_with_2_and_a_way_on(
     assert what in run.err
     assert run.err.splitlines()[-1].startswith("try:   ")
     assert hint in run.err.splitlines()[-1]
-
-
-@pytest.mark.parametrize("argv", [["--format", "json", "chek"], ["check", "--nope", "--format=json"]])
-def test_a_machine_gets_json_even_for_a_command_line_that_was_not_understood(
-    tmp_path: Path, argv: list[str]
-) -> None:
-    run = Run(tmp_path, *argv)
-    assert (run.code, run.err) == (2, "")
-    assert (run.json["kind"], run.json["code"]) == ("Error", "NNA1002")
+    if "--format" not in argv:
+        document = Run(tmp_path, *argv, "--format=json").json
+        assert (document["kind"], document["code"]) == ("Error", "NNA1002")
 
 
 def test_common_options_are_understood_before_and_after_the_verb_and_its_action(tmp_path: Path) -> None:

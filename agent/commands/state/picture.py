@@ -157,7 +157,7 @@ def take(context: Context, now: float) -> Picture:
         read_document(EffectiveDocument, context.path(paths.EFFECTIVE)),
         _pin(context, now),
         not_written,
-        findings_of((_object(context, paths.DRIFT) or {}).get("findings")),
+        _inspected(context),
         _unconfirmed(context),
         _leftovers(context),
     )
@@ -242,6 +242,11 @@ def _pin(context: Context, now: float) -> PinStatus | None:
     """The pin as root has written it, judged by the daemon's own rule."""
     found = _object(context, paths.PIN)
     return pin(found, replace(present(context.path("/proc")), now=now)) if found is not None else None
+
+
+def _inspected(context: Context) -> tuple[Finding, ...]:
+    found = _object(context, paths.DRIFT)
+    return findings_of(found.get("findings")) if found is not None else ()
 
 
 def _unconfirmed(context: Context) -> Unconfirmed | None:
