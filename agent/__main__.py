@@ -12,7 +12,7 @@ from typing import TextIO
 from agent import cli
 from agent.commands.context import Context
 from agent.console import Colour, Console, Format, exit_of
-from agent.errors import AgentError, Exit, of_a_bug
+from agent.errors import AgentError, of_a_bug
 
 DEBUG_VARIABLE = "NYDUS_AGENT_DEBUG"
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -37,77 +37,57 @@ def main(
     out, err = out or _unbreakable(sys.stdout), err or _unbreakable(sys.stderr)
     try:
         code = _answer(argv, environment, out, err, root, os.geteuid() if uid is None else uid)
-        _flush(out, code)
+        out.flush()
     except KeyboardInterrupt:
         Console(out, err).progress("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        return _reader_gone(out)
-    except ImportError as error:
-        form = Format.JSON if _asks_for_json(argv) else Format.TEXT
-        _tell(Console(out, err, form), _incomplete(error))
-        code = int(Exit.FAILED)
-        _flush(out, code)
-    except Exception as error:  # noqa: BLE001 - a bug must still end in a message
-        form = Format.JSON if _asks_for_json(argv) else Format.TEXT
-        code = _bug(Console(out, err, form), error, environment)
-        _flush(out, code)
+        # The reader of our output (`| head -1`) has gone (Python's documentation, "Note on SIGPIPE").
+        _drop(out)
+        return BROKEN_PIPE
+    except OSError:  # it was told on stderr
+        _drop(out)
     return code
 
 
 def _answer(
     argv: Sequence[str], environment: Mapping[str, str], out: TextIO, err: TextIO, root: str, uid: int
 ) -> int:
-    """Run the verb; its errors are part of the answer."""
-    console = Console(out, err, Format.JSON if _asks_for_json(argv) else Format.TEXT)
+    """Run the verb; its errors are part of the answer, and so are those of stdout, which may be full."""
+    # Also where the command line as a whole could not be understood.
+    as_json = "--format=json" in argv or ("--format", "json") in itertools.pairwise(argv)
+    console = Console(out, err, Format.JSON if as_json else Format.TEXT)
     try:
-        options = cli.options(argv)
-        console = _console(options, out, err, environment)
-        return int(
-            cli.run(options.words, Context(console, uid, environment, options.config, options.conf_d, root))
-        )
-    except AgentError as error:
-        _tell(console, error)
-        return int(exit_of(error))
+        options, words = cli.options(argv)
+        colours = (Colour(options.color).wanted(stream, environment) for stream in (out, err))
+        console = Console(out, err, Format(options.format), *colours)
+        context = Context(console, uid, environment, options.config, options.conf_d, root)
+        code = int(cli.run(words, context))
+        out.flush()
     except SystemExit as end:  # argparse: --help, --version
         return end.code if isinstance(end.code, int) else 0
-
-
-def _console(options: cli.Options, out: TextIO, err: TextIO, environment: Mapping[str, str]) -> Console:
-    colour: Colour = options.color
-    return Console(out, err, options.format, colour.wanted(out, environment), colour.wanted(err, environment))
-
-
-def _asks_for_json(argv: Sequence[str]) -> bool:
-    """Also where the command line as a whole could not be understood."""
-    return "--format=json" in argv or any(pair == ("--format", "json") for pair in itertools.pairwise(argv))
-
-
-def _reader_gone(out: TextIO) -> int:
-    """The reader of our output (`| head -1`) has gone. The interpreter must not complain again when it
-    flushes at its end, so the rest goes nowhere (Python's documentation, "Note on SIGPIPE")."""
-    _drop(out)
-    return BROKEN_PIPE
-
-
-def _drop(out: TextIO) -> None:
-    if out is sys.stdout:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-
-
-def _flush(out: TextIO, code: int) -> None:
-    """A run that has failed ends as it did, also where stdout cannot take what it said.
-
-    Raises OSError else.
-    """
-    try:
-        out.flush()
     except BrokenPipeError:
         raise
-    except OSError:
-        if code == Exit.OK:
-            raise
-        _drop(out)
+    except Exception as error:  # noqa: BLE001 - a bug must still end in a message
+        told = _as_told(error, console, environment)
+        _tell(console, told)
+        return int(exit_of(told))
+    return code
+
+
+def _as_told(error: Exception, console: Console, environment: Mapping[str, str]) -> AgentError:
+    if isinstance(error, AgentError):
+        return error
+    if isinstance(error, ImportError):  # a package is missing or not whole, and that is no bug of ours
+        top = (error.name or "").partition(".")[0]
+        package = "nydus-node-agent" if top in ("", "agent") else _PACKAGES.get(top, f"python3-{top}")
+        install = "apt install --reinstall" if package == "nydus-node-agent" else "apt install"
+        what = "the installation is incomplete"
+        return AgentError("NNA1005", what, cause=str(error), try_=f"{install} {package}")
+    if not environment.get(DEBUG_VARIABLE):
+        return of_a_bug(error, f"report it with the output of the same command under {DEBUG_VARIABLE}=1")
+    console.progress("".join(traceback.format_exception(error)).rstrip())
+    return of_a_bug(error, "report it with the traceback above")
 
 
 def _tell(console: Console, error: AgentError) -> None:
@@ -118,30 +98,14 @@ def _tell(console: Console, error: AgentError) -> None:
         raise
     except OSError:
         Console(console.out, console.err).error(error)
-        _drop(console.out)
 
 
-def _incomplete(error: ImportError) -> AgentError:
-    """A Python module is not there, or not whole: a package is missing, and that is no bug of ours."""
-    top = (error.name or "").partition(".")[0]
-    package = "nydus-node-agent" if top in ("", "agent") else _PACKAGES.get(top, f"python3-{top}")
-    again = "--reinstall " if package == "nydus-node-agent" else ""
-    return AgentError(
-        "NNA1005", "the installation is incomplete", cause=str(error), try_=f"apt install {again}{package}"
-    )
-
-
-def _bug(console: Console, error: Exception, environment: Mapping[str, str]) -> int:
-    debug = bool(environment.get(DEBUG_VARIABLE))
-    bug = of_a_bug(
-        error,
-        "report it with the traceback above" if debug else
-        f"report it with the output of the same command under {DEBUG_VARIABLE}=1",
-    )  # fmt: skip
-    if debug:
-        console.progress("".join(traceback.format_exception(error)).rstrip())
-    _tell(console, bug)
-    return int(Exit.FAILED)
+def _drop(out: TextIO) -> None:
+    """What is left in the buffer goes nowhere: the interpreter must not complain when it flushes at its
+    end.
+    """
+    if out is sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
 
 
 def _unbreakable(stream: TextIO) -> TextIO:

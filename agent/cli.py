@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from agent import COMMAND, __version__, paths
 from agent.commands.context import Context, Verb, sentence
@@ -19,53 +19,21 @@ DESCRIPTION = (
     "Lazy image starts through Dragonfly on a containerd node, with a proved way back to the origin."
 )
 
-SET_UP, OBSERVE, OPERATE, IMAGES, INTERNAL = "set up", "observe", "operate", "images", ""
-GROUPS = (SET_UP, OBSERVE, OPERATE, IMAGES)
+INTERNAL = ""
+_VERBS = {
+    "set up": "check plan apply confirm rollback repair remove generations",
+    "observe": "status doctor events version",
+    "operate": "route drill dragonfly completion",
+    "images": "programs convert bench",
+    INTERNAL: "daemon inspect recover due after-dpkg",
+}
 """Help shows the verbs for people in these groups. INTERNAL verbs are run by units and maintainer scripts:
 they work, and neither help nor completion nor the manual names them.
 """
-
-VERBS = (
-    Verb("check", SET_UP),
-    Verb("plan", SET_UP),
-    Verb("apply", SET_UP),
-    Verb("confirm", SET_UP),
-    Verb("rollback", SET_UP),
-    Verb("repair", SET_UP),
-    Verb("remove", SET_UP),
-    Verb("generations", SET_UP),
-    Verb("status", OBSERVE),
-    Verb("doctor", OBSERVE),
-    Verb("events", OBSERVE),
-    Verb("version", OBSERVE),
-    Verb("route", OPERATE),
-    Verb("drill", OPERATE),
-    Verb("dragonfly", OPERATE),
-    Verb("completion", OPERATE),
-    Verb("programs", IMAGES),
-    Verb("convert", IMAGES),
-    Verb("bench", IMAGES),
-    Verb("daemon", INTERNAL),
-    Verb("inspect", INTERNAL),
-    Verb("recover", INTERNAL),
-    Verb("due", INTERNAL),
-    Verb("after-dpkg", INTERNAL),
-)
+VERBS = tuple(Verb(name, group) for group, names in _VERBS.items() for name in names.split())
 HELP = "help"
 """The verb that is no module: `help VERB` is `VERB --help`."""
 _HELP_OPTIONS = ("-h", "--help")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Options that every verb takes, before or after the verb."""
-
-    format: Format = Format.TEXT
-    color: Colour = Colour.AUTO
-    config: str = paths.CONFIG_FILE
-    conf_d: str = paths.CONF_D
-    words: tuple[str, ...] = ()
-    """The rest of the command line, options of the verb too."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -107,17 +75,15 @@ def common() -> Parser:
     return parser
 
 
-def options(argv: Sequence[str]) -> Options:
-    """The options of every verb. Raises UsageError."""
-    known, words = common().parse_known_args(list(argv))
-    given = vars(known)
-    return Options(
-        Format(given.get("format", Format.TEXT)),
-        Colour(given.get("color", Colour.AUTO)),
-        given.get("config", paths.CONFIG_FILE),
-        given.get("conf_d", paths.CONF_D),
-        tuple(words),
+def options(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options of every verb, which stand before or after it, and the words that are left.
+
+    Raises UsageError.
+    """
+    defaults = argparse.Namespace(
+        format=Format.TEXT, color=Colour.AUTO, config=paths.CONFIG_FILE, conf_d=paths.CONF_D
     )
+    return common().parse_known_args(list(argv), defaults)
 
 
 def public_verbs() -> tuple[Verb, ...]:
@@ -133,25 +99,19 @@ def build_parser(verbs: Sequence[Verb]) -> Parser:
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
     for verb in verbs:
         module = verb.load()
-        about = sentence(module)
-        if verb.group == INTERNAL:  # without `help` it is not listed
-            verb_parser = subparsers.add_parser(
-                verb.name, parents=[shared], description=about, allow_abbrev=False
-            )
-        else:
-            verb_parser = subparsers.add_parser(
-                verb.name, parents=[shared], description=about, allow_abbrev=False, help=module.HELP
-            )
-        module.add_arguments(verb_parser)
+        about: dict[str, Any] = {"description": sentence(module)}
+        if verb.group != INTERNAL:  # without `help` it is not listed
+            about["help"] = module.HELP
+        one = subparsers.add_parser(verb.name, parents=[shared], allow_abbrev=False, **about)
+        module.add_arguments(one)
     return parser
 
 
 def overview() -> str:
     """What `nydus-agent --help` prints: the verbs for people by group, and the options of every verb."""
     lines = [f"usage: {COMMAND} VERB [OPTION…]", "", DESCRIPTION]
-    for group in GROUPS:
-        lines += ["", f"{group}:"]
-        lines += [f"  {verb.name:12}{verb.load().HELP}" for verb in VERBS if verb.group == group]
+    for group, verbs in itertools.groupby(public_verbs(), lambda verb: verb.group):
+        lines += ["", f"{group}:", *(f"  {verb.name:12}{verb.load().HELP}" for verb in verbs)]
     shared = common().format_help().partition("options of every verb:\n")[2].rstrip()
     lines += ["", "options of every verb:", shared]
     return "\n".join((*lines, "", f"{COMMAND} help VERB tells the options of one verb."))
@@ -162,8 +122,8 @@ def run(words: Sequence[str], context: Context) -> Exit:
 
     Raises AgentError, and SystemExit after the help of a verb and --version.
     """
-    if words[:1] == (HELP,):
-        words = (*(word for word in words[1:] if word not in _HELP_OPTIONS), "--help")
+    if list(words[:1]) == [HELP]:
+        words = [*(word for word in words[1:] if word not in _HELP_OPTIONS), "--help"]
     named = next((word for word in words if not word.startswith("-")), "")
     verb = next((verb for verb in VERBS if verb.name == named), None)
     if verb is None and named:

@@ -83,8 +83,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def _width(part: Part) -> int:
-    text = part.text if isinstance(part, Toned) else part
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in clean(text))
+    return len(clean(part.text if isinstance(part, Toned) else part))
 
 
 @dataclass(frozen=True, slots=True)

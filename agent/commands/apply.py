@@ -10,11 +10,10 @@ from agent.apply import change, confirm, gate, rollback
 from agent.apply.change import Outcome, Surroundings
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
-from agent.commands import plan_file
+from agent.commands import plan as plan_verb
 from agent.commands.context import Context
-from agent.commands.plan_file import plan_body as plan_body
-from agent.commands.running import add_now, surroundings, urgency_of
-from agent.commands.state import proof_lines
+from agent.commands.plan import plan_body
+from agent.commands.running import add_now, proof_summary, surroundings, urgency_of
 from agent.config.model import Config
 from agent.console import Console, Tone, Toned
 from agent.durations import duration_option, in_words
@@ -74,7 +73,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         return _nothing(context, "deferred to boot: systemd does not run here")
     urgency = urgency_of(now=args.now, by_itself=args.in_turn)
     by_itself = args.on_install or args.in_turn
-    with surroundings(context.console, proof_lines.progress(context.console)) as around:
+    with surroundings(context.console) as around:
         if args.in_turn:
             await_turn(config, ports, around.stop, context.console)
         with ports.ledger.lock("apply"):
@@ -94,12 +93,11 @@ def act(path: str | None, config: Config, ports: Ports, around: Surroundings, ur
     """
     if path is None:
         return change.apply(config, ports, around, urgency=urgency)
-    then = plan_file.read(ports.files, path)
+    then = plan_verb.read_plan(ports.files, path)
     to = then["made_by"].get("to")
 
     def demand(wanted: Config, facts: Facts, effective: Effective | None, plan: Plan) -> None:
-        made = plan_file.MadePlan(wanted, facts, effective, plan, to)
-        plan_file.demand(path, then, made, plan_body(plan, effective))
+        plan_verb.demand(path, then, plan_verb.MadePlan(wanted, facts, effective, plan, to))
 
     if to is None:
         return change.apply(config, ports, around, urgency=urgency, demand=demand)
@@ -129,40 +127,31 @@ def tell(outcome: Outcome, ports: Ports, context: Context, kind: str, **more: ob
         console.warn(warning)
     if outcome.recovered is not None and not outcome.recovered.finished:
         console.line(f"an interrupted {outcome.recovered.verb} was undone first")
-    proof = outcome.proof
-    document = {
+    proof, waits = outcome.proof, confirm.pending(ports.files)
+    left_s = waits.left_s(ports.clock.moment()) if waits is not None else 0.0
+    body = {
         "changed": outcome.changed,
         "generation": outcome.generation,
         "recovered": outcome.recovered is not None,
         "steps": [{"what": step.what, "took_s": round(step.took_s, 3)} for step in outcome.steps],
         "plan": plan_body(outcome.plan, outcome.effective),
         "proof": proof_body(proof) if proof is not None else None,
-        "unconfirmed": _unconfirmed(ports),
+        "unconfirmed": waits and {"generation": waits.generation, "left_s": round(left_s, 1)},
         **more,
     }
-    console.emit(kind, document)
+    console.emit(kind, body)
     if proof is None:
         console.line("nothing to do: the node is as wanted")
         return Exit.OK
-    waits = confirm.pending(ports.files)
     took = sum(step.took_s for step in outcome.steps)
     console.line(f"generation {outcome.generation} is in force ({len(outcome.steps)} steps in {took:.1f} s)")
-    console.line(proof_lines.summary(proof))
+    console.line(proof_summary(proof))
     if ports.files.read(paths.STATUS) is None:
         console.line(f"the agent is not running; start it: systemctl start {paths.AGENT_UNIT}")
     if waits is not None:
-        left = in_words(waits.left_s(ports.clock.moment()))
-        console.line(
-            Toned(f"not confirmed: it is taken back in {left} unless you say: nydus-agent confirm", Tone.WARN)
-        )
+        back = f"it is taken back in {in_words(left_s)} unless you say: nydus-agent confirm"
+        console.line(Toned(f"not confirmed: {back}", Tone.WARN))
     return proof.exit
-
-
-def _unconfirmed(ports: Ports) -> dict[str, object] | None:
-    waits = confirm.pending(ports.files)
-    if waits is None:
-        return None
-    return {"generation": waits.generation, "left_s": round(waits.left_s(ports.clock.moment()), 1)}
 
 
 def await_turn(config: Config, ports: Ports, stop: Stop, console: Console) -> None:

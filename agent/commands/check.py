@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from agent.commands.context import Context
 from agent.config.fields import spell
@@ -39,70 +40,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConfigError with every problem."""
+    base = args.file if args.file is not None and args.role == "base" else None
+    drop_in = args.file or "" if base is None else ""
     try:
-        loaded = _load(args, context)
+        loaded = load(
+            base or context.config_file, context.conf_d, candidate=drop_in, required=base is not None
+        )
     except ConfigError as error:
         raise ConfigError(error.code, error.what, error.problems, try_=_AGAIN) from None
     warnings = (*loaded.warnings, *_missing_files(loaded))
+    settings: list[dict[str, Any]] = [
+        {"key": key, "value": value, "source": loaded.origins.get(key, DEFAULT)}
+        for key, value in values_of(loaded.config)
+    ]
     console = context.console
     for warning in warnings:
         console.line(Toned("warning:", Tone.WARN), f" {warning}")
     if args.show:
-        console.table(
-            [
-                (key, spell(value), Toned(_origin(loaded, key), Tone.FAINT))
-                for key, value in values_of(loaded.config)
-            ],
-            header=("setting", "value", "set in"),
-        )
+        rows = [(one["key"], spell(one["value"]), Toned(one["source"], Tone.FAINT)) for one in settings]
+        console.table(rows, header=("setting", "value", "set in"))
         console.line()
-    read = (
-        ", ".join(loaded.sources) if loaded.sources else "no file is there, so every setting has its default"
-    )
+    read = ", ".join(loaded.sources) or "no file is there, so every setting has its default"
     console.line(Toned("ok", Tone.GOOD), f": the configuration is right ({read})")
-    console.emit(
-        "ConfigCheck",
-        {
-            "ok": True,
-            "sources": loaded.sources,
-            "warnings": warnings,
-            "settings": [
-                {"key": key, "value": value, "source": _origin(loaded, key)}
-                for key, value in values_of(loaded.config)
-            ],
-        },
-    )
+    body = {"ok": True, "sources": loaded.sources, "warnings": warnings, "settings": settings}
+    console.emit("ConfigCheck", body)
     return Exit.OK
-
-
-def _load(args: argparse.Namespace, context: Context) -> LoadedConfig:
-    if args.file is None:
-        return load(context.config_file, context.conf_d)
-    if args.role == "base":
-        return load(args.file, context.conf_d, required=True)
-    return load(context.config_file, context.conf_d, candidate=args.file)
-
-
-def _origin(loaded: LoadedConfig, key: str) -> str:
-    return loaded.origins.get(key, DEFAULT)
 
 
 def _missing_files(loaded: LoadedConfig) -> tuple[str, ...]:
     """Files that are not on this node. Warnings only: the check may run before they are put there."""
-    named = [
-        (f"the CA file of {entry.host}", entry.ca) for entry in loaded.config.registries.hosts if entry.ca
-    ]
-    named += [
-        ("docker's configuration with the credentials of registries", loaded.config.registries.credentials)
-    ]
+    registries = loaded.config.registries
+    named = [(f"the CA file of {entry.host}", entry.ca) for entry in registries.hosts]
+    named.append(("docker's configuration with the credentials of registries", registries.credentials))
     return tuple(
-        f"{what} is not there: {path}" for what, path in named if path.startswith("/") and not _is_file(path)
+        f"{what} is not there: {path}" for what, path in named if path.startswith("/") and _is_missing(path)
     )
 
 
-def _is_file(path: str) -> bool:
-    """Also where only root may tell."""
+def _is_missing(path: str) -> bool:
+    """Not where only root may tell."""
     try:
-        return Path(path).is_file()
+        return not Path(path).is_file()
     except PermissionError:
-        return True
+        return False

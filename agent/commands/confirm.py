@@ -25,7 +25,7 @@ def add_arguments(_parser: argparse.ArgumentParser) -> None:
 
 
 def run(_args: argparse.Namespace, context: Context) -> Exit:
-    """Raises LockedError (the change, or its rollback, is under way), ApplyError NNA0418 (too late), NNA0410,
+    """Raises LockedError (the change, or its rollback, is under way), ApplyError NNA0418 (too late),
     NNA0410.
     """
     ports = wire.root_ports(Config())  # no word of the configuration counts here, and it may be broken

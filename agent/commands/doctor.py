@@ -7,24 +7,18 @@ import argparse
 from agent import paths, wire
 from agent.apply import leftovers
 from agent.commands.context import Context
-from agent.commands.running import busy
-from agent.commands.state import proof_lines
+from agent.commands.running import busy, proof_summary, show_access, show_proof
 from agent.config.model import Config
 from agent.console import Tone, Toned
 from agent.documents.applied import CheckState
-from agent.errors import ContainerdError, Exit, FileError, PortError
-from agent.facts.node import Arch
+from agent.errors import ContainerdError, Exit, FileError
 from agent.node import images as node_images
 from agent.plan import images as plan_images
 from agent.ports import Files, Ports
-from agent.programs.versions import architecture
 from agent.proof import drift, inspection, registry_access
 from agent.proof.proofs import Proof, body, publish
 from agent.proof.registry_access import RegistryPorts
 from agent.records import generations
-
-_USUAL_PAGE = 4096
-_RUN_S = 5.0
 
 HELP = "run the checks and ask the registries in use, now: what fails, and what to do about it"
 NEEDS_ROOT = True
@@ -44,11 +38,12 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
 
 def examine(context: Context, config: Config, ports: Ports, registries: RegistryPorts) -> Exit:
     """The proof with these ports. Raises as `change.inspect` does."""
+    console = context.console
     if generations.applied(ports.files) is None:
-        context.console.warn("nothing was applied on this node yet: nydus-agent plan")
+        console.warn("nothing was applied on this node yet: nydus-agent plan")
     under_way = busy(ports.ledger, "doctor")
     if under_way:
-        context.console.warn(f"a change or a drill is under way: {under_way}")
+        console.warn(f"a change or a drill is under way: {under_way}")
     looked = drift.find_drift(config, ports)
     proof = inspection.inspect(config, ports, looked=looked)
     if not under_way and not busy(ports.ledger, "doctor"):
@@ -56,32 +51,28 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
         # Else `status` tells what the last inspection saw beside what was just proved.
         drift.tell(ports, looked)
     left = tuple(leftovers.settle(ports.files, ports.containerd, context.path("/proc")).problems())
-    killed = [f"{one.what}: {one.try_}" for one in left]
+    access = registry_access.ask_registries(config, ports, registries, proof.versions.get("snapshotter", ""))
     cautions = (
-        *killed,
-        *_page_cautions(ports),
+        *(f"{one.what}: {one.try_}" for one in left),
         *_unsound_images(ports),
         *registry_access.cautions(config, ports),
+        *registry_access.overheard(ports, access),
     )
     for caution in cautions:
-        context.console.warn(caution)
-    proof_lines.show(context.console, proof)
-    access = registry_access.ask_registries(config, ports, registries, proof.versions.get("snapshotter", ""))
-    proof_lines.show_access(context.console, access)
-    for caution in registry_access.overheard(ports, access):
-        context.console.warn(caution)
-        cautions = (*cautions, caution)
+        console.warn(caution)
+    show_proof(console, proof)
+    show_access(console, access)
     under_way = under_way or busy(ports.ledger, "doctor")
     besides = {"under_way": under_way, "cautions": list(cautions), "registries": registry_access.body(access)}
-    context.console.emit("Proof", {**body(proof), **besides})
+    console.emit("Proof", {**body(proof), **besides})
     if under_way and proof.exit is not Exit.OK:
         told = f"could not tell: what is wrong may be the doing of {under_way}; try again when that is over"
-        context.console.line(Toned(told, Tone.WARN))
+        console.line(Toned(told, Tone.WARN))
         return Exit.UNKNOWN
-    context.console.line(proof_lines.summary(proof))
+    console.line(proof_summary(proof))
     refusing = [one for one in access if one.state is CheckState.FAILED]
     for one in refusing:
-        context.console.line(Toned(f"{one.name}: {one.detail}", Tone.BAD))
+        console.line(Toned(f"{one.name}: {one.detail}", Tone.BAD))
     return Exit.NOT_AS_WANTED if refusing or left or proof.unrenewed else proof.exit
 
 
@@ -99,27 +90,3 @@ def _publish(context: Context, files: Files, proof: Proof) -> None:
             publish(files, proof)
     except FileError as error:
         context.console.warn(f"status goes on showing the proof before this one: {error}")
-
-
-def _page_cautions(ports: Ports) -> tuple[str, ...]:
-    """What is known to go wrong on this node's pages; empty on every other machine than arm64."""
-    if architecture(ports.machine) is not Arch.ARM64:
-        return ()
-    try:
-        size = int(ports.processes.run(["getconf", "PAGESIZE"], deadline_s=_RUN_S).stdout)
-    except (PortError, ValueError):
-        return ()
-    return () if size == _USUAL_PAGE else _large_pages(size)
-
-
-def _large_pages(size: int) -> tuple[str, ...]:
-    """Of pages of so many bytes."""
-    pages = f"this kernel's pages are {size >> 10} KiB"
-    return (
-        f'{pages}: dfdaemon from Dragonfly\'s packages may end with "Unsupported system page size"; its '
-        f"container "
-        "image is built for them (dragonflyoss/client#1083, #1216)",
-        f"{pages}: the snapshotter's fs_driver fscache does not work with them "
-        f"(containerd/nydus-snapshotter#683); "
-        "ours is fusedev, leave it",
-    )

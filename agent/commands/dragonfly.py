@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from agent import paths, wire
 from agent.commands.context import Context, absolute
-from agent.commands.state.published import read_document
+from agent.commands.state.picture import read_document
 from agent.config.forms import Form as TextForm
 from agent.config.forms import address_of, endpoint_of
 from agent.config.load import LoadedConfig

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from agent import wire
 from agent.apply import confirm
@@ -16,7 +17,6 @@ from agent.durations import in_words
 from agent.errors import Exit, PlanError
 from agent.node.machine import present
 from agent.plan import show
-from agent.ports import Files
 from agent.records import generations, journal
 from agent.records.generations import Generation
 from agent.records.unconfirmed import Pending
@@ -41,39 +41,29 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     if not known:
         context.console.line("nothing was applied on this node yet")
     waits = confirm.pending(files)
-    for one in known:
-        _show(one, context, in_force=_in_force(one, known), waits=waits)
-    context.console.emit(
-        "Generations",
-        {
-            "generations": [_body(one, in_force=_in_force(one, known), waits=waits) for one in known],
-            **_now(files),
-        },
-    )
+    bodies = [_body(one, in_force=one is known[-1] and one.verb != "remove", waits=waits) for one in known]
+    for one, body in zip(known, bodies, strict=True):
+        _show(one, body, context, waits)
+    context.console.emit("Generations", {"generations": bodies, "hold": confirm.hold(files)})
     return Exit.OK
 
 
-def _in_force(one: Generation, known: Sequence[Generation]) -> bool:
-    return one is known[-1] and one.verb != "remove"
-
-
-def _now(files: Files) -> dict[str, object]:
-    return {"hold": confirm.hold(files)}
-
-
-def _show(one: Generation, context: Context, *, in_force: bool, waits: Pending | None) -> None:
+def _show(one: Generation, body: Mapping[str, Any], context: Context, waits: Pending | None) -> None:
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at))
     what = f"{one.verb} to {one.to}" if one.to is not None else one.verb
-    choice = f"{one.effective.switch}, {one.effective.dialect}" if one.effective is not None else ""
     head: list[Part] = [Toned(f"{one.number:3}", Tone.STRONG), f"  {at}  {what}"]
-    head += [f"  {choice}"] if choice else []
-    head += ["  ", Toned("in force", Tone.GOOD)] if in_force else []
-    if waits is not None and waits.id == one.id:
+    if one.effective is not None:
+        head.append(f"  {one.effective.switch}, {one.effective.dialect}")
+    if body["in_force"]:
+        head += ["  ", Toned("in force", Tone.GOOD)]
+    if waits is not None and not body["confirmed"]:
         left = in_words(waits.left_s(present(context.path("/proc"))))
         head += ["  ", Toned(f"unconfirmed, rolled back in {left} unless: nydus-agent confirm", Tone.WARN)]
     context.console.line(*head)
-    for line in (*_files(one), *_units(one)):
-        context.console.line(f"     {line}")
+    for file in body["files"]:
+        context.console.line(f"     {file['change']} {file['path']}")
+    for unit in body["units"]:
+        context.console.line(f"     {unit}")
     if not one.steps:
         context.console.line("     no file changed")
     if one.versions:
@@ -91,17 +81,8 @@ def _change(back: journal.PutBack) -> str:
     return "removed" if back.after is None else "changed"
 
 
-def _files(one: Generation) -> list[str]:
-    return [f"{_change(back)} {back.path}" for back in _backs(one)]
-
-
-def _units(one: Generation) -> list[str]:
-    return [
-        f"{done.undo.verb} {done.undo.unit}" for done in one.steps if isinstance(done.undo, journal.UnitBack)
-    ]
-
-
-def _body(one: Generation, *, in_force: bool, waits: Pending | None) -> dict[str, object]:
+def _body(one: Generation, *, in_force: bool, waits: Pending | None) -> dict[str, Any]:
+    units = [done.undo for done in one.steps if isinstance(done.undo, journal.UnitBack)]
     return {
         "number": one.number,
         "at": one.at,
@@ -112,20 +93,19 @@ def _body(one: Generation, *, in_force: bool, waits: Pending | None) -> dict[str
         "effective": to_json(one.effective),
         "mirror": {"url": one.mirror[0], "ping_url": one.mirror[1]},
         "files": [{"path": back.path, "change": _change(back)} for back in _backs(one)],
-        "units": _units(one),
+        "units": [f"{back.verb} {back.unit}" for back in units],
         "versions": one.versions,
         "agent": one.agent,
     }
 
 
 def _diff(one: Generation, context: Context) -> Exit:
-    changes = [(back.path, show.diff(back.path, back.before, back.after)) for back in _backs(one)]
-    for _path, text in changes:
-        diffs(text, context)
-    if not changes:
+    files = [
+        {"path": back.path, "diff": show.diff(back.path, back.before, back.after)} for back in _backs(one)
+    ]
+    for file in files:
+        diffs(file["diff"], context)
+    if not files:
         context.console.line(f"generation {one.number} changed no file")
-    context.console.emit(
-        "GenerationDiff",
-        {"number": one.number, "files": [{"path": path, "diff": text} for path, text in changes]},
-    )
+    context.console.emit("GenerationDiff", {"number": one.number, "files": files})
     return Exit.OK

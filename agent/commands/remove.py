@@ -48,13 +48,6 @@ def tell(removed: remove.Removed | None, context: Context, *, quiet: bool = Fals
     console.line("removed: containerd is as it was, and the snapshotter is gone")
     for one in removed.stays:
         console.line(f"  stays: {one}")
-    console.emit(
-        "RemoveResult",
-        {
-            "changed": True,
-            "stays": list(removed.stays),
-            "ended": list(removed.ended),
-            "warnings": list(removed.plan.warnings),
-        },
-    )
+    lists = {"stays": removed.stays, "ended": removed.ended, "warnings": removed.plan.warnings}
+    console.emit("RemoveResult", {"changed": True, **lists})
     return Exit.OK

@@ -10,10 +10,8 @@ from agent.apply import repair
 from agent.apply.gate import Urgency
 from agent.codec import to_json
 from agent.commands.context import Context
-from agent.commands.plan import display
-from agent.commands.plan_file import plan_body as plan_body
-from agent.commands.running import add_now, surroundings, urgency_of
-from agent.commands.state import proof_lines
+from agent.commands.plan import display, plan_body
+from agent.commands.running import add_now, proof_summary, surroundings, urgency_of
 from agent.config.model import Config, Repair
 from agent.console import Console, Tone, Toned
 from agent.documents.drift import Finding
@@ -45,7 +43,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     config = context.load_config().config
     if args.by_itself and config.drift.repair is not Repair.OWN:
         context.console.line('nothing is done: [drift] repair is not "own"')
-        context.console.emit("RepairResult", _body(None, (), changed=False))
+        context.console.emit("RepairResult", _body(None, None, ()))
         return Exit.OK
     ports = wire.root_ports(config)
     if args.dry_run:
@@ -55,44 +53,35 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 def mend(context: Context, config: Config, ports: Ports, urgency: Urgency) -> Exit:
     """Put back what may be put back. Raises PlanError, LockedError, ApplyError."""
-    with surroundings(context.console, proof_lines.progress(context.console)) as around:
+    console = context.console
+    with surroundings(console) as around:
         with ports.ledger.lock("repair"):
             outcome = repair.run(config, ports, around, urgency=urgency)
-        return _tell(outcome, context.console)
+        for warning in (*outcome.ready.plan.warnings, *outcome.ready.waiting):
+            console.warn(warning)
+        console.emit("RepairResult", _body(outcome.ready, outcome, outcome.left))
+        if outcome.proof is not None:
+            console.line(f"put back what was applied ({len(outcome.steps)} steps)")
+            console.line(proof_summary(outcome.proof))
+        if outcome.left:
+            console.line("left, because it is not ours to decide or not to be put back now:")
+        return _list(console, outcome.left, outcome.unseen)
 
 
 def show(context: Context, config: Config, ports: Ports) -> Exit:
     """What is not as it was applied, and the plan."""
     ready = repair.plan_repair(config, ports, Urgency.BY_HAND)
-    console = context.console
-    _list(console, ready.looked.findings, ready.looked.unseen)
+    found = ready.looked
+    exit_ = _list(context.console, found.findings, found.unseen)
     if ready.plan.steps:
-        console.line()
+        context.console.line()
         display(ready.plan, context)
-    console.emit("RepairResult", _body(ready, ready.looked.findings, changed=False))
-    return _exit(ready.looked.findings, ready.looked.unseen)
+    context.console.emit("RepairResult", _body(ready, None, found.findings))
+    return exit_
 
 
-def _tell(outcome: repair.RepairOutcome, console: Console) -> Exit:
-    ready = outcome.ready
-    for warning in (*ready.plan.warnings, *ready.waiting):
-        console.warn(warning)
-    left = outcome.left
-    console.emit("RepairResult", _body(ready, left, changed=outcome.proof is not None, outcome=outcome))
-    if outcome.proof is not None:
-        console.line(f"put back what was applied ({len(outcome.steps)} steps)")
-        console.line(proof_lines.summary(outcome.proof))
-    if left:
-        console.line("left, because it is not ours to decide or not to be put back now:")
-    _list(console, left, outcome.unseen)
-    return _exit(left, outcome.unseen)
-
-
-def _exit(findings: Sequence[Finding], unseen: Sequence[str]) -> Exit:
-    return Exit.NOT_AS_WANTED if findings else Exit.UNKNOWN if unseen else Exit.OK
-
-
-def _list(console: Console, findings: Sequence[Finding], unseen: Sequence[str]) -> None:
+def _list(console: Console, findings: Sequence[Finding], unseen: Sequence[str]) -> Exit:
+    """Say what is not as it was applied; the exit code says how much of it there is."""
     for what in unseen:
         console.line("  ", Toned(f"{'unseen':<19} ", Tone.WARN), what)
     if not (findings or unseen):
@@ -102,26 +91,25 @@ def _list(console: Console, findings: Sequence[Finding], unseen: Sequence[str]) 
         for line in one.evidence:
             console.line("      seen: ", line)
         console.line("      try:  ", one.try_)
+    return Exit.NOT_AS_WANTED if findings else Exit.UNKNOWN if unseen else Exit.OK
 
 
 def _body(
-    ready: repair.Ready | None,
-    left: tuple[Finding, ...],
-    *,
-    changed: bool,
-    outcome: repair.RepairOutcome | None = None,
+    ready: repair.Ready | None, outcome: repair.RepairOutcome | None, left: tuple[Finding, ...]
 ) -> dict[str, object]:
-    generation = ready.looked.generation if ready is not None else None
+    """`outcome`: None where nothing was to be put back; `ready`: None where nobody looked."""
     proof = outcome.proof if outcome is not None else None
-    return {
-        "changed": changed,
+    body: dict[str, object] = {
+        "changed": proof is not None,
         "steps": list(outcome.steps) if outcome is not None else [],
-        "found": to_json(ready.looked.findings) if ready is not None else [],
         "left": to_json(left),
-        "unseen": list((outcome or ready.looked).unseen) if ready is not None else [],
-        "waiting": list(ready.waiting) if ready is not None else [],
-        "plan": plan_body(ready.plan, generation.effective if generation is not None else None)
-        if ready is not None
-        else None,
         "proof": proof_body(proof) if proof is not None else None,
-    }
+        "found": [], "unseen": [], "waiting": [], "plan": None,
+    }  # fmt: skip
+    if ready is not None:
+        generation = ready.looked.generation
+        body["found"] = to_json(ready.looked.findings)
+        body["unseen"] = list((outcome or ready.looked).unseen)
+        body["waiting"] = list(ready.waiting)
+        body["plan"] = plan_body(ready.plan, generation.effective if generation is not None else None)
+    return body

@@ -11,10 +11,9 @@ from agent import wire
 from agent.apply import confirm, remove, rollback
 from agent.commands.apply import tell
 from agent.commands.context import Context
-from agent.commands.plan import display, generation
-from agent.commands.plan_file import plan_body
+from agent.commands.plan import display, generation, plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
-from agent.commands.state import proof_lines
+from agent.config.load import load
 from agent.config.model import Config
 from agent.errors import ConfigError, Exit
 from agent.ports import Ports
@@ -40,23 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConfigError, PlanError (nothing touched), LockedError, ApplyError."""
+    ports = wire.root_ports(config_or_default(context))
     if args.unconfirmed:
-        return take_back(context, wire.root_ports(config_or_default(context)), args.unconfirmed, late=True)
-    if args.to is None:
-        ports = wire.root_ports(config_or_default(context))
-        waits = confirm.waiting(ports)
-        if waits is not None:
-            return show(context, ports, waits) if args.dry_run else take_back(context, ports, waits.id)
+        return take_back(context, ports, args.unconfirmed, late=True)
+    waits = confirm.waiting(ports) if args.to is None else None
+    if waits is not None:
+        return show(context, ports, waits) if args.dry_run else take_back(context, ports, waits.id)
     config = context.load_config().config
     ports = wire.root_ports(config)
     if args.dry_run:
-        target = rollback.choose(ports.files, args.to)
-        _config, _facts, plan = rollback.look_back(config, ports, target)
-        display(plan, context)
-        context.console.emit("Plan", plan_body(plan, target.effective))
-        return Exit.OK
+        return _show_plan(context, config, ports, args.to)
     urgency = urgency_of(now=args.now)
-    with surroundings(context.console, proof_lines.progress(context.console)) as around:
+    with surroundings(context.console) as around:
         with ports.ledger.lock("rollback"):
             outcome = rollback.roll_back(config, ports, around, to=args.to, urgency=urgency)
         newest = generations.newest(ports.files)
@@ -75,9 +69,10 @@ def take_back(context: Context, ports: Ports, transaction_id: str, *, late: bool
     ended where it is still under way.
     """
     lock = rollback.lock(ports, transaction_id) if late else ports.ledger.lock("rollback")
-    with surroundings(context.console, proof_lines.progress(context.console)) as around:
+    config = config_or_default(context)
+    with surroundings(context.console) as around:
         with lock:
-            done = rollback.take_back(config_or_default(context), ports, around, only=transaction_id)
+            done = rollback.take_back(config, ports, around, only=transaction_id)
         return tell_taken(done, context, ports)
 
 
@@ -89,22 +84,27 @@ def show(context: Context, ports: Ports, waits: Pending) -> Exit:
         context.console.line(f"the change to generation {waits.generation} did not end; it would be undone")
         body = {"changed": False, "generation": None, "to": None, "taken_back": ""}
         context.console.emit("RollbackResult", body)
-    elif before:
-        target = rollback.choose(ports.files, before[-1].number)
-        _config, _facts, plan = rollback.look_back(config, ports, target)
-        display(plan, context)
-        context.console.emit("Plan", plan_body(plan, target.effective))
-    else:
-        plan = remove.plan_removal(generations.in_force(ports.files, config), ports)
-        display(plan, context)
-        context.console.emit("Plan", plan_body(plan, None))
+        return Exit.OK
+    if before:
+        return _show_plan(context, config, ports, before[-1].number)
+    plan = remove.plan_removal(generations.in_force(ports.files, config), ports)
+    display(plan, context)
+    context.console.emit("Plan", plan_body(plan, None))
+    return Exit.OK
+
+
+def _show_plan(context: Context, config: Config, ports: Ports, to: int | None) -> Exit:
+    target = rollback.choose(ports.files, to)
+    _config, _facts, plan = rollback.look_back(config, ports, target)
+    display(plan, context)
+    context.console.emit("Plan", plan_body(plan, target.effective))
     return Exit.OK
 
 
 def config_or_default(context: Context) -> Config:
     """A broken configuration must not keep a node from being put back: what was applied is in the records."""
     try:
-        return context.load_config().config
+        return load(context.config_file, context.conf_d).config
     except ConfigError:
         return Config()
 

@@ -8,15 +8,12 @@ have to guess.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from agent import API_VERSION, paths, wire
 from agent.commands.context import Context
-from agent.commands.state.picture import Agent, Picture, take
+from agent.commands.state.picture import Picture, take
 from agent.console import Tone, Toned
 from agent.daemon.documents import RELEASED
-from agent.documents.applied import EffectiveDocument
 from agent.documents.status import DaemonStatus, PinStatus
 from agent.durations import duration_option, in_words
 from agent.errors import AgentError, Exit
@@ -69,63 +66,43 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 
 def _reason(words: str) -> str:
-    """One line of at most 200 characters; what is no character (a byte that is no UTF-8) is spelled out."""
-    sound = words[:10_000].encode(errors="backslashreplace").decode()
-    return " ".join("".join(one if one.isprintable() else " " for one in sound).split())[:200]
+    """One line of at most 200 characters, without control characters and bytes that are no UTF-8."""
+    return " ".join("".join(one if one.isprintable() else " " for one in words).split())[:200]
 
 
 def _pin(context: Context, clock: Clock, pin: PinStatus, args: argparse.Namespace) -> Exit:
     picture = take(context, clock.now())
     _refuse_without_fence(picture)
-    daemon = picture.daemon
-    if (
-        pin.route == "mirror"
-        and isinstance(daemon, DaemonStatus)
-        and daemon.health_state in ("down", "suspect")
-    ):
-        context.console.warn(
-            f"the mirror is {daemon.health_state}: {daemon.health_reason}; reads may hang or fail"
-        )
+    daemon = picture.published
+    if pin.route == "mirror" and daemon is not None and daemon.health_state in ("down", "suspect"):
+        state = f"the mirror is {daemon.health_state}: {daemon.health_reason}"
+        context.console.warn(f"{state}; reads may hang or fail")
     # How long, and where the boot clock stood: the pin ends by them where the wall clock is stepped back.
     made = present(context.path("/proc"))
     _write(context, route=pin.route, until=pin.until, reason=pin.reason, by=pin.by, at=pin.at,
            seconds=args.duration, boot=made.boot, boottime=made.boottime)  # fmt: skip
     done = f"reads are pinned to the {pin.route} for {in_words(args.duration)}"
-    return _confirm(
-        _Wait(context, clock, args.wait),
-        done,
-        pin,
-        lambda seen: _same(seen.pin, pin) and seen.route == pin.route,
-    )
+    return _confirm(context, clock, args.wait, done, pin)
 
 
 def _refuse_without_fence(picture: Picture) -> None:
     """Raises AgentError NNA1004 where nothing would move the reads: a pin must not look as if it held."""
-    daemon, applied = picture.daemon, picture.effective
-    if picture.agent is Agent.RUNNING and isinstance(daemon, DaemonStatus):
-        mode, why = str(daemon.mode), daemon.mode_reason
-    elif isinstance(applied, EffectiveDocument):
-        mode, why = applied.switch, "; ".join(applied.reasons)
-    else:
-        mode, why = "unknown", "nothing was applied on this node yet"
+    mode, why = "unknown", "nothing was applied on this node yet"
+    if picture.running is not None:
+        mode, why = str(picture.running.mode), picture.running.mode_reason
+    elif picture.applied is not None:
+        mode, why = picture.applied.switch, "; ".join(picture.applied.reasons)
     if mode != "fence":
         cause = f"only the fence can move reads; the mode is {mode}: {why}"
-        raise AgentError(
-            "NNA1004", "reads cannot be pinned on this node now", cause=cause, try_="sudo nydus-agent doctor"
-        )
-
-
-def _same(seen: PinStatus | None, wanted: PinStatus) -> bool:
-    return seen is not None and seen.route == wanted.route and abs(seen.until - wanted.until) < SAME_END_S
+        what = "reads cannot be pinned on this node now"
+        raise AgentError("NNA1004", what, cause=cause, try_="sudo nydus-agent doctor")
 
 
 def _auto(context: Context, clock: Clock, wait_s: int) -> Exit:
     if wire.root_files(context.root).read(paths.PIN) is not None:
         # Not removed: the daemon logs who asked.
         _write(context, route=RELEASED, by=context.asker, at=clock.now())
-    return _confirm(
-        _Wait(context, clock, wait_s), "the agent judges the route again", None, lambda seen: seen.pin is None
-    )
+    return _confirm(context, clock, wait_s, "the agent judges the route again", None)
 
 
 def _write(context: Context, **fields: object) -> None:
@@ -135,44 +112,37 @@ def _write(context: Context, **fields: object) -> None:
     json_files.replace(files, paths.PIN, document, found=files.read(paths.PIN), mode=0o644)
 
 
-@dataclass(frozen=True, slots=True)
-class _Wait:
-    """Where to look for the daemon's answer, and for how long."""
+def _confirm(context: Context, clock: Clock, wait_s: int, done: str, pin: PinStatus | None) -> Exit:
+    """Wait until the daemon shows the pin, or that there is none.
 
-    context: Context
-    clock: Clock
-    seconds: int
-
-
-def _confirm(wait: _Wait, done: str, pin: PinStatus | None, is_shown: Callable[[DaemonStatus], bool]) -> Exit:
-    """Wait until the daemon shows it. Raises AgentError NNA1003 where it does not in time."""
-    context, clock = wait.context, wait.clock
-    console, deadline = context.console, clock.monotonic() + wait.seconds
+    Raises AgentError NNA1003 where it does not in time.
+    """
+    console, deadline = context.console, clock.monotonic() + wait_s
     while True:
         picture = take(context, clock.now())
-        daemon = picture.daemon
-        if picture.agent is not Agent.RUNNING or not isinstance(daemon, DaemonStatus):
+        daemon, body = picture.running, {"pin": pin, "agent": picture.agent}
+        if daemon is None:
             effect = "it takes effect when the agent starts" if pin else "there is nothing to release"
             console.line(f"written, but the agent is {picture.agent.words}: {effect}")
             console.line("until then nydusd's own fallback decides, read by read")
-            console.emit("RoutePin", {"pin": pin, "confirmed": False, "agent": picture.agent})
+            console.emit("RoutePin", {**body, "confirmed": False})
             return Exit.NOT_AS_WANTED
-        if is_shown(daemon):
+        taken = _is_taken(daemon, pin)
+        if taken and (pin is None or daemon.route == pin.route):
             console.line(Toned(done, Tone.GOOD), f"; route now: {daemon.route}")
-            console.emit(
-                "RoutePin", {"pin": pin, "confirmed": True, "agent": picture.agent, "route": daemon.route}
-            )
+            console.emit("RoutePin", {**body, "confirmed": True, "route": daemon.route})
             return Exit.OK
         if clock.monotonic() >= deadline:
-            taken = pin is not None and _same(daemon.pin, pin)
-            still = (
-                f"pid {daemon.pid} took it, but reads still go to the {daemon.route}: {daemon.route_reason}"
-            )
-            cause = (
-                still
-                if taken
-                else f"{paths.PIN} is as it should be; pid {daemon.pid} has not published it yet"
-            )
-            what = f"the agent did not show the change within {wait.seconds} s"
+            cause = f"{paths.PIN} is as it should be; pid {daemon.pid} has not published it yet"
+            if taken:
+                still = f"but reads still go to the {daemon.route}: {daemon.route_reason}"
+                cause = f"pid {daemon.pid} took it, {still}"
+            what = f"the agent did not show the change within {wait_s} s"
             raise AgentError("NNA1003", what, cause=cause, try_=f"systemctl status {paths.AGENT_UNIT}")
         clock.sleep(POLL_S)
+
+
+def _is_taken(daemon: DaemonStatus, pin: PinStatus | None) -> bool:
+    if pin is None or daemon.pin is None:
+        return daemon.pin is pin
+    return daemon.pin.route == pin.route and abs(daemon.pin.until - pin.until) < SAME_END_S

@@ -6,7 +6,7 @@ import argparse
 
 from agent import __version__, paths
 from agent.commands.context import Context
-from agent.commands.state.published import read_document
+from agent.commands.state.picture import read_document
 from agent.documents.applied import ProofDocument
 from agent.errors import Exit
 

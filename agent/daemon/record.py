@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from agent.catalogue.messages import Message
+from agent.catalogue import Message
 from agent.daemon.counts import LATE, OK, Counts, RouteClock, SymptomsSeen, Times
 from agent.daemon.lease import FenceCounters
 from agent.documents.drift import Finding

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from agent import __version__, paths
-from agent.catalogue.messages import Message
+from agent.catalogue import Message
 from agent.config.model import Config
 from agent.daemon import metrics, publish
 from agent.daemon.canaries import CanaryObject

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.catalogue.messages import Message
+from agent.catalogue import Message
 from agent.daemon.canaries import Canaries
 from agent.daemon.documents import Applied, Document, applied, pin, pin_change, pinned, proof_of
 from agent.daemon.lease import FenceLease

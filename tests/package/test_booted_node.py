@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.apply import services
-from agent.catalogue.messages import Message
+from agent.catalogue import Message
 from tests.node.boot import Node
 from tests.package.deb import NAME, Package, next_version
 

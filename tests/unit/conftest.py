@@ -1,12 +1,22 @@
-"""How a test that is a coroutine runs: in virtual time, or, with the mark `real_time`, in real time."""
+"""How a test that is a coroutine runs: in virtual time, or, with the mark `real_time`, in real time. And what
+many tests stand on.
+"""
 
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 
 from tests.fakes.event_loop import go, on_time
+from tests.unit.published import PublishedNode
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> PublishedNode:
+    """Modules whose tests are about another kind of node have one of their own."""
+    return PublishedNode(tmp_path)
 
 
 def pytest_configure(config: pytest.Config) -> None:

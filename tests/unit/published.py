@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -65,6 +66,19 @@ class PublishedNode:
         self.proof["checks"][9]["detail"] = f"3.1 MB through {MIRROR}"
         self.write()
 
+    def change(self, change: Mapping[str, Any]) -> None:
+        """Change what the daemon publishes, and write it; as `at`."""
+        self.status |= self.at(change)
+        self.write()
+
+    def at(self, value: Any) -> Any:
+        """The same, where each number with a fraction is a time that is counted from now."""
+        if isinstance(value, Mapping):
+            return {key: self.at(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [self.at(one) for one in value]
+        return self.now + value if isinstance(value, float) else value
+
     def write(self) -> None:
         """Write all three files."""
         self.write_status()
@@ -109,26 +123,62 @@ class PublishedNode:
         self.write()
 
 
-class Answer:
-    def __init__(self, node: PublishedNode, *options: str, uid: int = 65534) -> None:
+class Run:
+    """One command line, run in this process on a directory of its own."""
+
+    def __init__(
+        self, root: Path, *argv: str, uid: int = 0, environment: Mapping[str, str] | None = None
+    ) -> None:
         out, err = io.StringIO(), io.StringIO()
-        where = ["--config", str(node.root / "agent.toml"), "--conf-d", str(node.root / "conf.d")]
-        argv = ["status", *where, *options]
-        self.code = main(argv, environment={}, out=out, err=err, uid=uid, root=str(node.root))
-        self.text = out.getvalue()
-        self.headline = self.text.splitlines()[0]
-        assert err.getvalue() == ""
+        where = ["--config", str(root / "agent.toml"), "--conf-d", str(root / "conf.d")]
+        self.code = main(
+            [*where, *argv], environment=environment or {}, out=out, err=err, uid=uid, root=str(root)
+        )
+        self.out, self.err = out.getvalue(), err.getvalue()
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one document of the answer."""
+        document: dict[str, Any] = json.loads(self.out, parse_constant=_no_json)
+        assert document["apiVersion"] == "nydus-agent/v1"
+        return document
+
+    @property
+    def headline(self) -> str:
+        """The first line of the answer."""
+        return self.out.splitlines()[0]
+
+    def rows(self, name: str) -> list[str]:
+        """The rows of the table under a name: its own, and those that go on without one."""
+        found: list[str] = []
+        inside = False
+        for line in self.out.splitlines():
+            inside = line.split("  ")[0] == name or (inside and line.startswith("  "))
+            found += [" ".join(line.removeprefix(name).split())] if inside else []
+        return found
+
+
+class Answer(Run):
+    """`status` as anybody may ask for it."""
+
+    def __init__(self, node: PublishedNode, *options: str, uid: int = 65534) -> None:
+        super().__init__(node.root, "status", *options, uid=uid)
+        assert self.err == ""
+
+    @property
+    def text(self) -> str:
+        """The answer."""
+        return self.out
 
     def row(self, name: str) -> str:
         """The row of the table, its columns joined by one space."""
-        found = next(line for line in self.text.splitlines() if line.split("  ")[0] == name)
+        found = next(line for line in self.out.splitlines() if line.split("  ")[0] == name)
         return " ".join(found.split())
 
 
 def as_json(node: PublishedNode) -> dict[str, Any]:
-    answer = Answer(node, "--format", "json")
-    document: dict[str, Any] = json.loads(answer.text, parse_constant=_no_json)
-    return document
+    """`status --format json`."""
+    return Answer(node, "--format", "json").json
 
 
 def _no_json(name: str) -> NoReturn:

@@ -65,25 +65,20 @@ def test_a_dry_run_shows_the_plan_as_diffs_and_touches_nothing(node: ProvedNode)
     assert complaints(Answer(node, Format.JSON).json) == []
 
 
-def test_what_was_put_back_is_told_and_nothing_is_left(node: ProvedNode) -> None:
+def test_what_was_put_back_is_told_and_what_is_left_is_named_with_the_command_to_try(
+    node: ProvedNode,
+) -> None:
     node.node.files.put(TEMPLATE, b"{}\n")
     answer = Answer(node, urgency=Urgency.BY_HAND)
     assert answer.exit is Exit.OK
     assert "put back what was applied" in answer.text
     assert "nothing is left: the node is as it was applied" in answer.text
-
-
-def test_what_is_left_is_named_with_both_values_and_the_command_to_try(node: ProvedNode) -> None:
     contradict(node)
     answer = Answer(node, urgency=Urgency.BY_HAND)
     assert answer.exit is Exit.NOT_AS_WANTED
     assert f"keys-contradicted   {CONTAINERD_CONFIG} says otherwise" in answer.text
     assert 'snapshotter = "overlayfs", applied was "nydus"' in answer.text
     assert "try:  sudo nydus-agent plan" in answer.text
-
-
-def test_a_machine_reads_what_was_found_done_and_left(node: ProvedNode) -> None:
-    contradict(node)
     node.node.files.put(TEMPLATE, b"{}\n")
     document = Answer(node, Format.JSON, urgency=Urgency.BY_HAND).json
     assert complaints(document) == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from agent.catalogue.messages import Message
+from agent.catalogue import Message
 from agent.daemon.record import Record
 from agent.documents.status import ConditionStatus, Truth
 from agent.health.evidence import Route, Symptom, SymptomKind

@@ -15,7 +15,7 @@ from agent.dragonfly.render import FileForm
 from agent.dragonfly.settings import AuditFinding, AuditReport, Severity
 from agent.dragonfly.site import Wishes
 from agent.errors import Problem
-from tests.unit.test_cli import Run
+from tests.unit.published import Run
 from tests.unit.test_dragonfly_render import FULL, GOLDEN, document
 from tests.unit.test_schema import complaints
 

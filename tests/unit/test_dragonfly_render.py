@@ -16,7 +16,7 @@ from agent.dragonfly.render import PAGE, FileForm, render
 from agent.dragonfly.settings import bytes_of, seconds_of
 from agent.dragonfly.site import Peers, Site, Wishes, site_of
 from agent.dragonfly.yaml_files import YamlDocument, differences
-from tests.unit.test_cli import Run
+from tests.unit.published import Run
 from tests.unit.test_schema import complaints
 
 GOLDEN = Path(__file__).parents[1] / "golden/dragonfly"

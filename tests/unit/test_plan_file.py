@@ -13,13 +13,11 @@ from typing import Any
 import pytest
 
 from agent import paths
-from agent.apply import change
 from agent.apply.change import Outcome
 from agent.apply.gate import Urgency
 from agent.commands import apply as apply_verb
 from agent.commands import plan as plan_verb
-from agent.commands import plan_file
-from agent.commands.plan_file import plan_body as plan_body
+from agent.commands.plan import plan_body
 from agent.config.model import LogLevel
 from agent.console import Console, Format
 from agent.errors import PlanError
@@ -33,7 +31,7 @@ LOUD = replace(CONFIG, snapshotter=replace(CONFIG.snapshotter, log_level=LogLeve
 
 def write(node: ProvedNode, to: int | None = None) -> None:
     made = plan_verb.make(to, node.config, node.node.ports)
-    plan_file.write(node.node.files, FILE, made, plan_body(made.plan, made.effective))
+    plan_verb.write_plan(node.node.files, FILE, made)
 
 
 def act(node: ProvedNode, urgency: Urgency = Urgency.BY_HAND) -> Outcome:
@@ -77,36 +75,19 @@ def test_a_plan_from_a_file_is_carried_out_and_then_used_up(node: ProvedNode) ->
     assert paths.SNAPSHOTTER_CONFIG in told(refused(node))
 
 
-def test_a_plan_for_a_node_that_is_as_wanted_does_nothing() -> None:
-    node = ProvedNode()
-    node.apply()
-    write(node)
-    inodes = node.node.files.inodes()
-    assert not act(node).changed
-    assert node.node.files.inodes() == inodes
-
-
-def test_whoever_takes_the_restarts_upon_himself_may_do_so_with_a_file_too(node: ProvedNode) -> None:
-    assert act(node, Urgency.NOW).generation == 1
-
-
 def test_the_file_is_as_described_and_holds_no_content_of_the_nodes_files(node: ProvedNode) -> None:
     auth = b'[plugins."io.containerd.grpc.v1.cri".registry.configs."r".auth]\npassword = "hunter2"\n'
     node.node.files.put(CONFIG.containerd.config, b"version = 2\n" + auth)
     write(node)
     text = node.node.files.files[FILE].content.decode()
     assert complaints(json.loads(text)) == []
+    made = plan_verb.make(None, node.config, node.node.ports)
+    out = io.StringIO()
+    Console(out, io.StringIO(), Format.JSON).emit("Plan", plan_body(made.plan, made.effective))
+    shown = json.loads(out.getvalue())
+    assert {key: json.loads(text)[key] for key in shown} == shown, "it is what the verb shows"
     assert "hunter2" not in text
     assert act(node).changed
-
-
-def test_a_file_that_was_edited_since_is_named_and_not_overwritten(node: ProvedNode) -> None:
-    path = CONFIG.containerd.config
-    node.node.files.put(path, node.node.files.files[path].content + b"# by hand\n")
-    error = refused(node)
-    assert error.code == "NNA0341"
-    assert path in error.cause
-    assert error.try_ == f"nydus-agent plan --output {FILE}"
 
 
 def test_everything_that_changed_is_named_at_once(node: ProvedNode) -> None:
@@ -153,55 +134,38 @@ def test_a_plan_of_another_node_or_version_or_hand_is_refused(
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"[]", b"{", b'{"apiVersion": "nydus-agent/v1", "kind": "Proof"}',
+        None, b"", b"[]", b"{", b'{"apiVersion": "nydus-agent/v1", "kind": "Proof"}',
         b'{"apiVersion": "nydus-agent/v1", "kind": "Plan", "steps": []}',
         b'{"apiVersion": "nydus-agent/v1", "kind": "Plan", "decided": {}, "made_by": {"to": "x"}}',
         b"[" * 100_000,
     ],
 )  # fmt: skip
-def test_what_is_no_plan_is_refused(node: ProvedNode, content: bytes) -> None:
-    node.node.files.put(FILE, content)
-    assert refused(node).code == "NNA0341"
-
-
-def test_a_file_that_is_not_there_is_refused(node: ProvedNode) -> None:
+def test_what_is_no_plan_is_refused(node: ProvedNode, content: bytes | None) -> None:
     node.node.files.drop(FILE)
-    assert refused(node).code == "NNA0341"
+    if content is not None:
+        node.node.files.put(FILE, content)
+    error = refused(node)
+    assert (error.code, error.try_) == ("NNA0341", f"nydus-agent plan --output {FILE}")
 
 
-def test_a_rollback_can_be_planned_into_a_file_too() -> None:
+def test_a_rollback_is_planned_into_a_file_too_and_holds_until_an_apply() -> None:
     node = ProvedNode()
     node.apply()
     before = node.etc()
     node.config = LOUD
     node.apply()
-    write(node, to=1)
+    write(node, to=plan_verb.BEFORE)
     outcome = act(node)
     newest = generations.newest(node.node.files)
     assert newest is not None
     assert (outcome.generation, newest.verb, newest.to) == (3, "rollback", 1)
     assert {path: file for path, file in node.etc().items() if not path.startswith("/root")} == before
-
-
-def test_a_plan_after_a_rollback_says_that_the_rollback_holds() -> None:
-    node = ProvedNode()
-    node.apply()
-    node.config = LOUD
-    node.apply()
-    write(node, to=plan_verb.BEFORE)
-    act(node)
     made = plan_verb.make(None, node.config, node.node.ports)
     assert "generation 3 is a rollback to 1, which holds until nydus-agent apply" in made.plan.notes
-    assert not made.plan.empty
     write(node)
     assert act(node).generation == 4
     assert plan_verb.make(None, node.config, node.node.ports).plan.empty
-
-
-def test_a_plan_is_shown_by_its_verb_as_it_is_written(node: ProvedNode) -> None:
-    out = io.StringIO()
-    facts, effective, plan = change.make_plan(node.config, node.node.ports)
-    assert facts is not None
-    Console(out, io.StringIO(), Format.JSON).emit("Plan", plan_body(plan, effective))
-    shown, written = json.loads(out.getvalue()), json.loads(node.node.files.files[FILE].content)
-    assert {key: written[key] for key in shown} == shown
+    write(node)
+    inodes = node.node.files.inodes()
+    assert not act(node).changed, "where nothing is to do, nothing is done"
+    assert node.node.files.inodes() == inodes

@@ -4,7 +4,6 @@ here.
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -17,15 +16,11 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from agent import API_VERSION
-from agent.__main__ import main
-from agent.console import Format
 from agent.daemon import publish
 from agent.proof import proofs
 from tests.lint.source import ROOT, modules
 from tests.unit.proved_node import proved
-from tests.unit.published import PublishedNode
-from tests.unit.test_cli_drill import Rehearsed
-from tests.unit.test_cli_route import Route, daemon, obedient
+from tests.unit.published import PublishedNode, Run
 from tests.unit.test_cli_why import outage
 from tests.unit.views import DOWN, VIEW
 
@@ -42,11 +37,7 @@ def complaints(document: Mapping[str, Any]) -> list[str]:
 
 
 def printed(root: Path, *argv: str, uid: int = 0) -> dict[str, Any]:
-    out = io.StringIO()
-    where = ["--config", str(root / "agent.toml"), "--conf-d", str(root / "conf.d"), "--format", "json"]
-    main([*where, *argv], environment={}, out=out, err=io.StringIO(), uid=uid, root=str(root))
-    document: dict[str, Any] = json.loads(out.getvalue())
-    return document
+    return Run(root, "--format", "json", *argv, uid=uid).json
 
 
 def well(_node: PublishedNode) -> None:
@@ -109,24 +100,6 @@ def test_the_schemas_of_documents_are_those_that_their_dataclasses_give(tmp_path
 def test_what_the_daemon_publishes_is_as_described() -> None:
     for view in (VIEW, DOWN):
         assert complaints(json.loads(publish.Encoder().encode(view))) == []
-
-
-@pytest.mark.parametrize(("reaction_s", "return_s"), [(0.4, 20.0), (1.5, 20.0), (None, 20.0), (0.4, None)])
-def test_a_drill_is_as_described_whatever_its_result(
-    tmp_path: Path, reaction_s: float | None, return_s: float | None
-) -> None:
-    made = Rehearsed(tmp_path, reaction_s=reaction_s, return_s=return_s)
-    made.run(seconds=5, form=Format.JSON)
-    assert complaints(made.json) == []
-
-
-def test_a_pin_is_as_described_confirmed_or_not(tmp_path: Path) -> None:
-    node = PublishedNode(tmp_path)
-    with daemon(node, obedient(node)):
-        assert complaints(Route(node, "pin", "origin", "--format", "json").json) == []
-        assert complaints(Route(node, "auto", "--format", "json").json) == []
-    node.kill()
-    assert complaints(Route(node, "pin", "origin", "--format", "json").json) == []
 
 
 def test_the_check_of_a_configuration_and_every_error_are_as_described(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from agent import wire
 from agent.bench import figures
 from agent.bench.cases import SOURCES
 from agent.bench.figures import ImagePair, Measured
-from agent.catalogue.messages import Message
+from agent.catalogue import Message
 from agent.commands.bench.admission import Admission
 from agent.commands.bench.pin import Lever
 from agent.commands.bench.rounds import INTERRUPTED, Rounds

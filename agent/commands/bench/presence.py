@@ -17,7 +17,7 @@ import structlog
 from agent import paths
 from agent.apply import leftovers
 from agent.apply.leftovers import Away, Leftovers
-from agent.catalogue.messages import Message
+from agent.catalogue import Message
 from agent.commands.bench.admission import Admission
 from agent.commands.bench.layers import Layers, layers_of
 from agent.commands.bench.starts import PLAIN_NAMESPACE, StartImage

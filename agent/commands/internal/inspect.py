@@ -14,8 +14,7 @@ from agent import paths, wire
 from agent.apply import leftovers, repair
 from agent.commands.context import Context
 from agent.commands.internal import after_dpkg
-from agent.commands.running import busy
-from agent.commands.state import proof_lines
+from agent.commands.running import busy, proof_summary
 from agent.config.model import Config, Repair
 from agent.errors import Exit, LockedError, ProcessError
 from agent.ports import Files, Ports
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
     proofs.publish(ports.files, proof)
     inspection.note_origins(config, ports)
     if tell:
-        context.console.line(proof_lines.summary(proof))
+        context.console.line(proof_summary(proof))
     context.console.emit("Proof", proofs.body(proof))
     return Exit.OK
 

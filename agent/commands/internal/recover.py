@@ -12,7 +12,6 @@ from agent.apply import recover, rollback
 from agent.commands.context import Context
 from agent.commands.rollback import config_or_default
 from agent.commands.running import surroundings
-from agent.commands.state import proof_lines
 from agent.errors import Exit
 from agent.records.unconfirmed import TakenBack
 
@@ -34,7 +33,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     config = config_or_default(context)
     ports = wire.root_ports(config)
     taken = None
-    with surroundings(context.console, proof_lines.progress(context.console)) as around:
+    with surroundings(context.console) as around:
         with ports.ledger.lock("recover"):
             jobs = not args.files_only and recover.runtime_runs(ports)
             waits = rollback.of_an_earlier_boot(ports)
@@ -50,24 +49,20 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 def tell(done: recover.Recovered | None, context: Context, taken: TakenBack | None = None) -> Exit:
     """Say what was found and done; `taken`: a change that was not confirmed before the reboot."""
-    context.console.emit(
-        "RecoverResult",
-        {
-            "recovered": done is not None,
-            "finished": bool(done and done.finished),
-            "put_back": list(done.restored) if done else [],
-            "taken_back": taken.why if taken is not None else "",
-        },
-    )
+    body = {
+        "recovered": done is not None,
+        "finished": bool(done and done.finished),
+        "put_back": done.restored if done else (),
+        "taken_back": taken.why if taken is not None else "",
+    }
+    context.console.emit("RecoverResult", body)
     if taken is not None:
         context.console.line(taken.why)
     elif done is None:
         context.console.line("nothing to recover")
-    if done is None:
-        return Exit.OK
-    if done.finished:
+    if done is not None and done.finished:
         context.console.line(f"an interrupted {done.verb} had been accepted; it is finished")
-    else:
+    elif done is not None:
         context.console.line(f"an interrupted {done.verb} was undone: the node is as it was before")
         for one in done.restored:
             context.console.line(f"  put back: {one}")

@@ -1,1 +1,1 @@
-"""The state of the node in words: what was published, what is wrong, and why reads go where they go."""
+"""What was published on a node, and what it comes to: for the verbs that answer without root."""
