@@ -20,8 +20,7 @@ from agent import paths
 from agent.errors import NydusdError
 from agent.ports import Trial
 from agent.system.loopback import Relay
-from agent.system.nydusd import NydusdApi
-from agent.system.private_nydusd import command, socket_of, wait_for_mount
+from agent.system.nydusd import NydusdApi, command, socket_of, wait_for_mount
 from agent.system.process import Companion, companion, last_written
 
 _PREFIX = "trial-"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.ports import PackageManager
-from agent.system.proc import DpkgFrontend
+from agent.system.ledger import DpkgFrontend
 from tests.fakes.dpkg import FakePackageManager
 
 Held = Callable[[], AbstractContextManager[tuple[PackageManager, int]]]

@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 from agent.dragonfly.command_line import environment_of
-from agent.netfilter.sock_diag import KernelSockets
-from agent.system.proc import ProcHolders
+from agent.netfilter.sock_diag import KernelSockets, ProcHolders
 
 LISTENER = """
 import socket, sys
