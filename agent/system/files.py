@@ -26,6 +26,11 @@ _TEMP_SUFFIX = ".nna-tmp"
 """Matches no pattern that containerd (*.toml) or systemd (*.service, *.conf) reads."""
 
 _LABEL = "security.selinux"
+_CODES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.ELOOP), "NNA0422"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENXIO), "NNA0421"),
+}
+"""Of what the system refuses; all else is NNA0427."""
 
 
 class RootFiles:
@@ -189,23 +194,8 @@ def as_file_errors(doing: str, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FileError(_code(error), f"cannot {doing} {path}", cause=error.strerror or str(error)) from error
-
-
-def _code(error: OSError) -> str:
-    match error.errno:
-        case errno.EACCES | errno.EPERM:
-            return "NNA0422"
-        case errno.ENOSPC | errno.EDQUOT:
-            return "NNA0427"
-        case errno.EROFS:
-            return "NNA0427"
-        case errno.ELOOP:
-            return "NNA0422"
-        case errno.ENOTDIR | errno.EISDIR | errno.ENAMETOOLONG | errno.ENXIO:
-            return "NNA0421"
-        case _:
-            return "NNA0427"
+        code = _CODES.get(error.errno or 0, "NNA0427")
+        raise FileError(code, f"cannot {doing} {path}", cause=error.strerror or str(error)) from error
 
 
 @contextlib.contextmanager

@@ -129,16 +129,6 @@ def test_what_another_user_can_hold_beside_the_mirrors_socket_takes_no_connectio
         assert (listener.uid, listener.inode) == (0, mine) == (0, taker([own, *held], target))
 
 
-def test_a_user_who_was_first_is_named_with_his_uid() -> None:
-    with own_network(), SockDiag() as diag:
-        with as_user():
-            taken = listen("::")
-        with taken:
-            listener = diag.find_listener("127.0.0.1", PORT)
-            assert listener is not None
-            assert (listener.address, listener.uid) == ("::", USER)
-
-
 @contextmanager
 def crowd(count: int) -> Iterator[None]:
     """So many listening sockets of another user with the mirror's port, on other addresses of the loopback
