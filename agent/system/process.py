@@ -204,14 +204,23 @@ def last_lines(written: str) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _input(content: bytes) -> Iterator[int]:
-    """A descriptor with a child's whole input. Not /dev/null: a sandbox may refuse to open it
-    (ProtectKernelLogs= takes away what /dev/kmsg leads to, which is /dev/null in containers).
+    """A descriptor with a child's whole input: a file in memory, or a pipe with nothing in it.
+
+    Not /dev/null: a sandbox may refuse to open it (ProtectKernelLogs= takes away what /dev/kmsg leads to,
+    which is /dev/null in containers).
     """
-    with open(os.memfd_create("input"), "w+b") as file:
-        file.write(content)
-        file.flush()
-        os.lseek(file.fileno(), 0, os.SEEK_SET)
-        yield file.fileno()
+    if content:
+        reader = os.memfd_create("input")
+        with open(reader, "wb", closefd=False) as file:
+            file.write(content)
+        os.lseek(reader, 0, os.SEEK_SET)
+    else:
+        reader, writer = os.pipe()
+        os.close(writer)
+    try:
+        yield reader
+    finally:
+        os.close(reader)
 
 
 def _spawn(
