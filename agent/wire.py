@@ -40,7 +40,6 @@ def root_ports(config: Config) -> Ports:
     from agent.netfilter.sock_diag import KernelSockets
     from agent.node.machine import SystemClock
     from agent.ports import Ports
-    from agent.system.alarms import SystemdAlarms
     from agent.system.containerd import ContainerdClient, SnapshotterClient
     from agent.system.files import RootFiles
     from agent.system.http import PlainHttp
@@ -48,7 +47,7 @@ def root_ports(config: Config) -> Ports:
     from agent.system.loopback import RegistryTls
     from agent.system.nydusd import NydusdApi
     from agent.system.process import ChildProcesses
-    from agent.system.systemd import SystemdUnits
+    from agent.system.systemd import SystemdAlarms, SystemdUnits
     from agent.system.trial import PrivateTrials
 
     return Ports(
@@ -143,7 +142,7 @@ def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPo
 
 def package_manager(root: str) -> PackageManager:
     """dpkg's lock below `root`."""
-    from agent.system.proc import DpkgFrontend
+    from agent.system.ledger import DpkgFrontend
 
     return DpkgFrontend(root)
 
@@ -161,10 +160,10 @@ def drill_ports() -> DrillPorts:
     from agent.netfilter.drill import NftDrill
     from agent.node.machine import SystemClock
     from agent.ports import DrillPorts
-    from agent.system import log
+    from agent.system import journal
     from agent.system.ledger import DiskLedger
 
-    log.configure()
+    journal.configure()
     cgroups = CgroupTree()
     return DrillPorts(NftDrill(cgroups), cgroups, DiskLedger(paths.STATE_DIR), SystemClock())
 
@@ -172,11 +171,11 @@ def drill_ports() -> DrillPorts:
 def bench_ports(config: Config) -> BenchPorts:
     """The ports of a bench; structlog writes to the journal from now on."""
     from agent.ports import BenchPorts
-    from agent.system import log
+    from agent.system import journal
     from agent.system.bench_tools import DfdaemonStore, MatplotlibDrawing, NodeCaches, RunHosts
     from agent.system.followed import TimedChildren
 
-    log.configure()
+    journal.configure()
     root = root_ports(config)
     return BenchPorts(
         root.files, root.containerd, root.nydusd, root.processes, root.http, TimedChildren(), NodeCaches(),
@@ -187,11 +186,10 @@ def bench_ports(config: Config) -> BenchPorts:
 def dragonfly_ports() -> DragonflyPorts:
     """The ports of a look at the dfdaemon that runs."""
     from agent.dragonfly.command_line import environment_of
-    from agent.netfilter.sock_diag import KernelSockets
+    from agent.netfilter.sock_diag import KernelSockets, ProcHolders
     from agent.ports import DragonflyPorts
     from agent.system.files import RootFiles
     from agent.system.http import PlainHttp
-    from agent.system.proc import ProcHolders
     from agent.system.systemd import SystemdUnits
 
     return DragonflyPorts(
@@ -211,11 +209,11 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     from agent.netfilter.fence import NftFence
     from agent.netfilter.sock_diag import KernelSockets
     from agent.ports import DaemonPorts
-    from agent.system import log, resident
+    from agent.system import journal, resident
     from agent.system.journal import UnitJournal
     from agent.system.resident import InotifyWatch, SystemdNotify, SystemNames
 
-    log.configure()
+    journal.configure()
     resident.lock_memory()
     resident.return_memory()
     cgroups = CgroupTree()

@@ -13,7 +13,7 @@ from pathlib import Path
 from agent.errors import ConvertError, NydusdError, ProcessError
 from agent.images.tar import FileNode, NodeKind
 from agent.images.tree import FileTree
-from agent.system.private_nydusd import mounted
+from agent.system.nydusd import mounted
 from agent.system.walk import READ
 
 _SHOWN = 20

@@ -18,7 +18,7 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from agent.netfilter.netlink import (
     attributes,
     fence_error,
 )
+from agent.ports import SocketHolder
 
 _NETLINK_SOCK_DIAG = 4
 _TCP_OF_ALL_FAMILIES = 18  # TCPDIAG_GETSOCK
@@ -300,12 +301,10 @@ class KernelSockets:
 
     def holder(self, uid: int, inode: int) -> str:
         """See ports.SocketTables."""
-        wanted = f"socket:[{inode}]"
-        for link in Path("/proc").glob("[0-9]*/fd/*"):
-            with contextlib.suppress(OSError):  # another user's process, or one that ended
-                if os.readlink(link) == wanted:
-                    process = link.parent.parent
-                    return f"{(process / 'comm').read_text().strip()} (pid {process.name}), {_user(uid)}"
+        process = _process_with(inode)
+        with contextlib.suppress(OSError):  # it has ended
+            if process is not None:
+                return f"{(process / 'comm').read_text().strip()} (pid {process.name}), {_user(uid)}"
         return _user(uid)
 
 
@@ -314,3 +313,54 @@ def _user(uid: int) -> str:
         return f"user {pwd.getpwuid(uid).pw_name} (uid {uid})"
     except KeyError:
         return f"uid {uid}"
+
+
+def _process_with(inode: int) -> Path | None:
+    """The directory in /proc of a process that has the socket; None: none that we may see."""
+    wanted = f"socket:[{inode}]"
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # another user's process, or one that ended
+            if os.readlink(link) == wanted:
+                return link.parent.parent
+    return None
+
+
+_CAP = 64 << 10  # bytes of a file in /proc/PID
+
+
+class ProcHolders:
+    """By /proc: the processes of other users only root may see.
+
+    `kept` takes what is wanted out of /proc/PID/environ, which may hold secrets.
+    """
+
+    def __init__(self, kept: Callable[[bytes], Mapping[str, str]]) -> None:
+        self._kept = kept
+
+    def of(self, inode: int) -> SocketHolder | None:
+        """See ports.SocketHolders."""
+        process = _process_with(inode)
+        with contextlib.suppress(OSError):  # it has ended
+            return None if process is None else self._holder(process)
+        return None
+
+    def _holder(self, process: Path) -> SocketHolder:
+        """Raises OSError where it ended meanwhile."""
+        argv = tuple(part.decode(errors="replace") for part in _head(process / "cmdline").split(b"\0"))
+        unit = _unit(_head(process / "cgroup").decode(errors="replace"))
+        return SocketHolder(int(process.name), argv[:-1], unit, self._kept(_head(process / "environ")))
+
+
+def _head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_CAP)
+
+
+def _unit(table: str) -> str:
+    """The service that a process's line of cgroup v2 names, else that of systemd's own v1 hierarchy."""
+    paths = dict(line.split(":", 2)[1:] for line in table.splitlines() if line.count(":") >= 2)
+    for hierarchy in ("", "name=systemd"):
+        last = paths.get(hierarchy, "").rpartition("/")[2]
+        if last.endswith(".service"):
+            return last
+    return ""

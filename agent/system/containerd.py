@@ -13,7 +13,7 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -169,16 +169,15 @@ class ContainerdClient:
 
     def digests(self, namespace: str, *, deadline_s: float) -> frozenset[str]:
         """See ports.Containerd."""
-        request = content_pb2.ListContentRequest()
-        with _session(self._address, deadline_s) as session:
-            answers = session.stream(content_pb2_grpc.ContentStub, "List", request, namespace)
-            return frozenset(info.digest for answer in answers for info in answer.info)
+        return self._listed(namespace, (), deadline_s)
 
     def unpacked(self, snapshotter: str, namespace: str, *, deadline_s: float) -> frozenset[str]:
         """See ports.Containerd. core/unpack sets the label at the end of an unpack."""
-        request = content_pb2.ListContentRequest(
-            filters=[f'labels."containerd.io/gc.ref.snapshot.{snapshotter}"']
-        )
+        labelled = f'labels."containerd.io/gc.ref.snapshot.{snapshotter}"'
+        return self._listed(namespace, (labelled,), deadline_s)
+
+    def _listed(self, namespace: str, filters: Sequence[str], deadline_s: float) -> frozenset[str]:
+        request = content_pb2.ListContentRequest(filters=filters)
         with _session(self._address, deadline_s) as session:
             answers = session.stream(content_pb2_grpc.ContentStub, "List", request, namespace)
             return frozenset(info.digest for answer in answers for info in answer.info)
@@ -333,28 +332,23 @@ def _metadata(namespace: str) -> tuple[tuple[str, str], ...]:
     return (("containerd-namespace", namespace),) if namespace else ()
 
 
+_KINDS: Mapping[grpc.StatusCode, tuple[type[ContainerdError], str, str]] = {
+    grpc.StatusCode.UNAVAILABLE: (ContainerdUnavailableError, "NNA0602", "nobody answers"),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (ContainerdUnavailableError, "NNA0602", ""),
+    grpc.StatusCode.NOT_FOUND: (ContainerdNotFoundError, "NNA0601", ""),
+    grpc.StatusCode.INVALID_ARGUMENT: (ContainerdInvalidError, "NNA0601", ""),
+    grpc.StatusCode.UNIMPLEMENTED: (ContainerdError, "NNA0607", "the service is not there"),
+    grpc.StatusCode.ALREADY_EXISTS: (_AlreadyExistsError, "NNA0601", ""),
+}
+"""Status -> class and code of the error, and its cause where the server says none."""
+
+
 # RpcError is a Call as well.
 def _error(address: str, method: str, error: Any) -> ContainerdError:  # noqa: ANN401
     code, details = error.code(), error.details() or ""
-    what = f"{method} failed on {address}"
-    seen = (f"{code.name} {details}"[:500],)
-    match code:
-        case grpc.StatusCode.UNAVAILABLE:
-            return ContainerdUnavailableError("NNA0602", what, cause=details or "nobody answers", seen=seen)
-        case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return ContainerdUnavailableError("NNA0602", what, cause="no answer in time", seen=seen)
-        case grpc.StatusCode.NOT_FOUND:
-            return ContainerdNotFoundError("NNA0601", what, cause=details, seen=seen)
-        case grpc.StatusCode.INVALID_ARGUMENT:
-            return ContainerdInvalidError("NNA0601", what, cause=details, seen=seen)
-        case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
-            return ContainerdError("NNA0601", what, cause=details, seen=seen)
-        case grpc.StatusCode.UNIMPLEMENTED:
-            return ContainerdError("NNA0607", what, cause=details or "the service is not there", seen=seen)
-        case grpc.StatusCode.ALREADY_EXISTS:
-            return _AlreadyExistsError("NNA0601", what, cause=details, seen=seen)
-        case _:
-            return ContainerdError("NNA0601", what, cause=details or code.name, seen=seen)
+    kind, number, silent = _KINDS.get(code, (ContainerdError, "NNA0601", code.name))
+    cause = "no answer in time" if code is grpc.StatusCode.DEADLINE_EXCEEDED else details or silent
+    return kind(number, f"{method} failed on {address}", cause=cause, seen=(f"{code.name} {details}"[:500],))
 
 
 def _version(text: str) -> Version:

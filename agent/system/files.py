@@ -1,7 +1,7 @@
 """Files under a root directory: bounded reads, atomic replacement, and nothing half written.
 
 Every path is found by `walk.place_of`, so root follows no link that others could have laid. Errors of the
-system become FileError in one place (`as_file_errors`). What may be written where is decided by others.
+system become FileError in one place (`_as_file_errors`). What may be written where is decided by others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,13 @@ SIZE_CAP = 16 << 20
 _TEMP_SUFFIX = ".nna-tmp"
 """Matches no pattern that containerd (*.toml) or systemd (*.service, *.conf) reads."""
 
+_LISTED = READ | os.O_DIRECTORY
 _LABEL = "security.selinux"
+_CODES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.ELOOP), "NNA0422"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENXIO), "NNA0421"),
+}
+"""Of what the system refuses; all else is NNA0427."""
 
 
 class RootFiles:
@@ -36,26 +42,18 @@ class RootFiles:
 
     def read(self, path: str) -> FileFact | None:
         """See ports.Files. A link that leads to nothing is an error, not an absent file."""
-        with as_file_errors("read", path), place_of(self._root, path) as place:
+        with _as_file_errors("read", path), place_of(self._root, path) as place:
             seen = _see(place, path)
             return None if seen is None else seen.fact
 
     def head(self, path: str, count: int) -> bytes | None:
         """See ports.Files."""
-        with (
-            as_file_errors("read", path),
-            place_of(self._root, path) as place,
-            opened(place, path) as descriptor,
-        ):
+        with self._regular(path) as descriptor:
             return None if descriptor is None else _read_up_to(descriptor, count)
 
     def stamp(self, path: str) -> str | None:
         """See ports.Files."""
-        with (
-            as_file_errors("look at", path),
-            place_of(self._root, path) as place,
-            opened(place, path) as descriptor,
-        ):
+        with self._regular(path) as descriptor:
             if descriptor is None:
                 return None
             status = os.fstat(descriptor)
@@ -63,19 +61,15 @@ class RootFiles:
 
     def sha256(self, path: str) -> str | None:
         """See ports.Files."""
-        with (
-            as_file_errors("read", path),
-            place_of(self._root, path) as place,
-            opened(place, path) as descriptor,
-        ):
+        with self._regular(path) as descriptor:
             return None if descriptor is None else digest_of(descriptor, path)
 
     def listdir(self, path: str) -> tuple[str, ...]:
         """See ports.Files."""
-        with as_file_errors("list", path):
+        with _as_file_errors("list", path):
             if not path.strip("/"):
                 return tuple(sorted(os.listdir(self._root)))
-            with place_of(self._root, path) as place, _opened_directory(place, path) as descriptor:
+            with place_of(self._root, path) as place, _opened(place, path, _LISTED) as descriptor:
                 return () if descriptor is None else tuple(sorted(os.listdir(descriptor)))
 
     def replace(
@@ -84,7 +78,7 @@ class RootFiles:
         """See ports.Files. On failure the file, and the directories that were missing, are as before."""
         made: list[str] = []
         try:
-            with as_file_errors("write", path), place_of(self._root, path, make=made) as place:
+            with _as_file_errors("write", path), place_of(self._root, path, make=made) as place:
                 assert place is not None  # all directories were made
                 _replace(place, path, _New(content, mode, uid, gid), expect_sha256)
         except BaseException:
@@ -94,22 +88,22 @@ class RootFiles:
 
     def remove(self, path: str, *, expect_sha256: str) -> None:
         """See ports.Files. Refuses a symbolic link (`remove_link` is for that)."""
-        with as_file_errors("remove", path), place_of(self._root, path, follow=False) as place:
+        with _as_file_errors("remove", path), place_of(self._root, path, follow=False) as place:
             seen = _see(place, path)
             _expect(seen, path, expect_sha256)
             if place is None or seen is None:
                 return
             _need_unchanged(place, path, seen)
             os.unlink(place.name, dir_fd=place.directory)
-            sweep_beside(place)
+            _sweep_beside(place)
             sync_directory(place.directory)
 
     def sync(self, directory: str) -> None:
         """See ports.Files."""
         with (
-            as_file_errors("sync", directory),
+            _as_file_errors("sync", directory),
             place_of(self._root, directory, follow=False) as place,
-            _opened_directory(place, directory) as descriptor,
+            _opened(place, directory, _LISTED) as descriptor,
         ):
             if descriptor is not None:
                 os.fsync(descriptor)
@@ -117,13 +111,13 @@ class RootFiles:
     def sweep(self, path: str) -> None:
         """See ports.Files. A temporary file whose writer lives is locked, and stays."""
         beside = f"{path}*" if path.endswith("/") else path
-        with as_file_errors("tidy up beside", path), place_of(self._root, beside) as place:
-            if place is not None and sweep_beside(place, "." if path.endswith("/") else f".{place.name}."):
+        with _as_file_errors("tidy up beside", path), place_of(self._root, beside) as place:
+            if place is not None and _sweep_beside(place, "." if path.endswith("/") else f".{place.name}."):
                 sync_directory(place.directory)
 
     def remove_empty_directory(self, path: str) -> bool:
         """See ports.Files. False also where it is a mount point or no directory at all."""
-        with as_file_errors("remove", path), place_of(self._root, path, follow=False) as place:
+        with _as_file_errors("remove", path), place_of(self._root, path, follow=False) as place:
             if place is None:
                 return False
             try:
@@ -137,7 +131,7 @@ class RootFiles:
 
     def remove_link(self, path: str) -> bool:
         """See ports.Files."""
-        with as_file_errors("remove", path), place_of(self._root, path, follow=False) as place:
+        with _as_file_errors("remove", path), place_of(self._root, path, follow=False) as place:
             if place is None or not _is_link(place):
                 return False
             os.unlink(place.name, dir_fd=place.directory)
@@ -148,9 +142,9 @@ class RootFiles:
         """See ports.Files."""
         removed = 0
         with (
-            as_file_errors("empty", path),
+            _as_file_errors("empty", path),
             place_of(self._root, path, follow=False) as place,
-            _opened_directory(place, path) as directory,
+            _opened(place, path, _LISTED) as directory,
             contextlib.ExitStack() as stack,
         ):
             # One by one: who owns the directory may have laid a million there.
@@ -159,6 +153,16 @@ class RootFiles:
                     os.unlink(entry.name, dir_fd=directory)
                     removed += 1
         return removed
+
+    @contextlib.contextmanager
+    def _regular(self, path: str) -> Iterator[int | None]:
+        """The file, opened for reading; None: not there."""
+        with (
+            _as_file_errors("read", path),
+            place_of(self._root, path) as place,
+            _opened(place, path) as descriptor,
+        ):
+            yield descriptor
 
     def _unmake(self, made: list[str]) -> None:
         for path in reversed(made):
@@ -182,49 +186,25 @@ class _Seen:
 
 
 @contextlib.contextmanager
-def as_file_errors(doing: str, path: str) -> Iterator[None]:
+def _as_file_errors(doing: str, path: str) -> Iterator[None]:
     """What the system refuses, as a FileError with the code of its class."""
     if not path.startswith("/") or "\0" in path:
         raise FileError("NNA0421", f"cannot {doing} {path!r}", cause="it is not an absolute path")
     try:
         yield
     except OSError as error:
-        raise FileError(_code(error), f"cannot {doing} {path}", cause=error.strerror or str(error)) from error
-
-
-def _code(error: OSError) -> str:
-    match error.errno:
-        case errno.EACCES | errno.EPERM:
-            return "NNA0422"
-        case errno.ENOSPC | errno.EDQUOT:
-            return "NNA0427"
-        case errno.EROFS:
-            return "NNA0427"
-        case errno.ELOOP:
-            return "NNA0422"
-        case errno.ENOTDIR | errno.EISDIR | errno.ENAMETOOLONG | errno.ENXIO:
-            return "NNA0421"
-        case _:
-            return "NNA0427"
+        code = _CODES.get(error.errno or 0, "NNA0427")
+        raise FileError(code, f"cannot {doing} {path}", cause=error.strerror or str(error)) from error
 
 
 @contextlib.contextmanager
-def opened(place: Place | None, path: str) -> Iterator[int | None]:
-    """The regular file at a place, opened for reading; None: not there."""
-    descriptor = None if place is None else _open(place, path, READ)
+def _opened(place: Place | None, path: str, flags: int = READ) -> Iterator[int | None]:
+    """The regular file at a place (with O_DIRECTORY the directory), opened for reading; None: not there."""
+    descriptor = None if place is None else _open(place, path, flags)
     try:
-        if descriptor is not None and not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        wanted = stat.S_ISDIR if flags & os.O_DIRECTORY else stat.S_ISREG
+        if descriptor is not None and not wanted(os.fstat(descriptor).st_mode):
             raise FileError("NNA0421", f"cannot use {path}", cause="it is not a regular file")
-        yield descriptor
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _opened_directory(place: Place | None, path: str) -> Iterator[int | None]:
-    descriptor = None if place is None else _open(place, path, READ | os.O_DIRECTORY)
-    try:
         yield descriptor
     finally:
         if descriptor is not None:
@@ -254,7 +234,7 @@ def _is_link(place: Place) -> bool:
 
 
 def _see(place: Place | None, path: str) -> _Seen | None:
-    with opened(place, path) as descriptor:
+    with _opened(place, path) as descriptor:
         if place is None or descriptor is None:
             return None
         status = os.fstat(descriptor)
@@ -317,8 +297,8 @@ def _changed(path: str, cause: str, seen: str) -> FileChangedError:
 def _replace(place: Place, path: str, new: _New, expect_sha256: str) -> None:
     seen = _see(place, path)
     _expect(seen, path, expect_sha256)
-    sweep_beside(place)
-    with temporary(place) as (name, descriptor):
+    _sweep_beside(place)
+    with _temporary(place) as (name, descriptor):
         _fill(descriptor, new, b"" if seen is None else seen.label)
         _need_unchanged(place, path, seen)
         if seen is None:
@@ -329,7 +309,7 @@ def _replace(place: Place, path: str, new: _New, expect_sha256: str) -> None:
 
 
 @contextlib.contextmanager
-def temporary(place: Place) -> Iterator[tuple[str, int]]:
+def _temporary(place: Place) -> Iterator[tuple[str, int]]:
     """A new file beside the place, locked while it is in use and gone afterwards (unless renamed)."""
     name = f".{place.name}.{os.urandom(8).hex()}{_TEMP_SUFFIX}"
     descriptor = os.open(name, NEW, 0o600, dir_fd=place.directory)
@@ -368,7 +348,7 @@ def _appear(place: Place, path: str, temporary: str) -> None:
         os.rename(temporary, place.name, **where)
 
 
-def sweep_beside(place: Place, start: str = "") -> int:
+def _sweep_beside(place: Place, start: str = "") -> int:
     """Remove temporary files of this name whose writer died: nobody holds their lock any more. Says how many.
 
     `start` is how their names begin, where they are not those of this one file.

@@ -227,38 +227,26 @@ class _Exchange(threading.Thread):
             self.join(_GRACE_S)
 
     def _connect(self) -> None:
-        peer = self._request.peer
-        if isinstance(peer, str):
-            self._open(socket.AF_UNIX, peer)
-        else:
-            self._open_first(*peer)
-        assert self._socket is not None
-        if self._on_connect is not None:
-            self._on_connect(self._socket)
-
-    def _open_first(self, host: str, port: int) -> None:
-        """The first address that takes a connection."""
-        failure: OSError = OSError("the name has no address")
-        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            _refuse_link_local(str(address[0]), self._request.url)
+        """To the first address that takes a connection."""
+        failure = OSError("the name has no address")
+        for family, address in _addresses(self._request):
+            if self._ended:
+                raise TimeoutError
+            if self._socket is not None:
+                self._socket.close()
+            self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            self._socket.settimeout(self._deadline_s)
             try:
-                self._open(family, address)
+                self._socket.connect(address)
             except TimeoutError:
                 raise
             except OSError as error:
                 failure = error
-            else:
-                return
+                continue
+            if self._on_connect is not None:
+                self._on_connect(self._socket)
+            return
         raise failure
-
-    def _open(self, family: int, address: str | tuple[object, ...]) -> None:
-        if self._ended:
-            raise TimeoutError
-        if self._socket is not None:
-            self._socket.close()
-        self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self._socket.settimeout(self._deadline_s)
-        self._socket.connect(address)
 
     def _secure(self) -> None:
         request = self._request
@@ -287,6 +275,17 @@ class _Exchange(threading.Thread):
             body = _body(answer, request, self._cap)
             headers = {name.lower(): value for name, value in answer.getheaders()}
             return HttpAnswer(answer.status, headers, body)
+
+
+def _addresses(request: Request) -> Iterator[tuple[int, str | tuple[object, ...]]]:
+    """(family, address) of each that the name has. Raises HttpError for a link-local one."""
+    if isinstance(request.peer, str):
+        yield socket.AF_UNIX, request.peer
+        return
+    host, port = request.peer
+    for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        _refuse_link_local(str(address[0]), request.url)
+        yield family, address
 
 
 def _body(answer: http.client.HTTPResponse, request: Request, cap: int) -> bytes:

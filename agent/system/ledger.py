@@ -3,6 +3,8 @@
 The journal is one file of lines (0600 in a directory of 0700, because it holds the files that it can put
 back). A line is on the disk (fdatasync) before `append` returns; a torn last line is one whose act never
 began.
+
+Besides, the lock of those who drive dpkg.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import struct
 from collections.abc import Iterator
 
 from agent.errors import FileError, LockedError
@@ -200,3 +203,29 @@ def _told(doing: str, path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise FileError("NNA0427", f"cannot {doing}", cause=f"{path}: {error.strerror}") from None
+
+
+_FLOCK = "hhqqi4x"
+"""struct flock of Linux on 64-bit machines (fcntl.h): type, whence, start, length, pid."""
+
+
+class DpkgFrontend:
+    """The frontend lock below `root`, which apt holds across all its runs of dpkg (dpkg(1), "lock-frontend"):
+    a POSIX record lock, so flock(1) would not see it.
+    """
+
+    def __init__(self, root: str = "/") -> None:
+        self._path = os.path.join(root, "var/lib/dpkg/lock-frontend")
+
+    def holder(self) -> int | None:
+        """See ports.PackageManager. Nobody holds a lock file that is not there."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        try:
+            asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+        finally:
+            os.close(descriptor)
+        return None if kind == fcntl.F_UNLCK else int(pid)

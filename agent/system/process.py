@@ -17,12 +17,12 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from agent.errors import ProcessError
+from agent.errors import FileError, ProcessError
 from agent.ports import Finished, RunningProgram
-from agent.system import proc
+from agent.system.walk import digest_of, opened
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_CAP = 1 << 20
@@ -31,6 +31,7 @@ OUTPUT_CAP = 1 << 20
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4  # linux/prctl.h
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _FEED_GRACE_S = 0.1
+_DELETED = " (deleted)"  # proc_pid_exe(5)
 _LOG_END = 8192
 _LINE, _LINES = 500, 6  # of a program that failed, for messages
 _KILL_GRACE_S = 2.0  # a killed process ends at once unless it hangs in the kernel
@@ -43,32 +44,34 @@ class ChildProcesses:
         self, argv: Sequence[str], *, deadline_s: float, ok: Sequence[int] = (0,), stdin: bytes = b""
     ) -> Finished:
         """See ports.Processes. At the deadline the whole group is killed and reaped."""
-        if not argv:
-            raise ProcessError("NNA0221", "cannot run a program", cause="no program was named")
         deadline = time.monotonic() + deadline_s
-        child = _spawn(argv, subprocess.PIPE if stdin else None)
+        with _input(stdin) as descriptor:
+            child = _spawn(argv, descriptor)
         try:
-            streams = _Streams(child, stdin)
-            try:
-                ended = streams.follow(deadline)
-            finally:
-                streams.close()
+            ended, stdout, stderr = _collected(child, deadline)
         finally:
             _end(child)
-        finished = Finished(tuple(argv), child.returncode, streams.text("stdout"), streams.text("stderr"))
+        finished = Finished(tuple(argv), child.returncode, stdout, stderr)
         if not ended:
-            raise _no_end(finished, deadline_s)
+            cause = f"it was killed after {deadline_s:g} s"
+            raise _failed(f"{argv[0]} did not end in time", cause, finished)
         if finished.code not in ok:
-            raise _failed(finished)
+            code = finished.code
+            cause = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+            raise _failed(f"{argv[0]} failed", cause, finished)
         return finished
 
     def program(self, pid: int) -> RunningProgram | None:
         """See ports.Processes."""
-        return proc.seen(pid)
+        link = _look(pid, os.readlink)
+        if link is None:
+            return None
+        path = link.removesuffix(_DELETED)
+        return RunningProgram(path, replaced=path != link)
 
     def program_sha256(self, pid: int) -> str | None:
         """See ports.Processes."""
-        return proc.sha256(pid)
+        return _look(pid, _digest)
 
     def which(self, name: str) -> str | None:
         """See ports.Processes. PATH is ours, not the caller's."""
@@ -112,7 +115,7 @@ class Companion:
             guard.cancel()
 
 
-class Feed:
+class Feed(Companion):
     """A child that writes for as long as we want it to; what it writes is read without waiting.
 
     It has none of our rights. Where it should not outlive us, whatever kills us, systemd sees to it
@@ -122,9 +125,14 @@ class Feed:
     """
 
     def __init__(self, argv: Sequence[str], stdin: int | None = None, *, together: bool = False) -> None:
-        _give_no_rights()
-        self._child = _spawn(argv, stdin, subprocess.STDOUT if together else subprocess.PIPE)
-        self.pid = self._child.pid
+        # From now on no program that this process starts gets capabilities (capabilities(7), ambient set).
+        # What this process may do itself stays as it is.
+        ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+        with _input(b"") as empty:
+            child = _spawn(
+                argv, empty if stdin is None else stdin, subprocess.STDOUT if together else subprocess.PIPE
+            )
+        super().__init__(child)
         self._complaint = bytearray()
         for stream in (self._child.stdout, self._child.stderr):
             if stream is not None:
@@ -137,33 +145,20 @@ class Feed:
 
     def read(self, count: int) -> bytes | None:
         """At most `count` bytes of what it wrote; None: nothing now; empty: it will write nothing more."""
-        try:
-            return os.read(self.fileno(), count)
-        except BlockingIOError:
-            return None
+        return _read(self.fileno(), count)
 
     def complaint(self) -> str:
         """What it has written to its standard error, the first kilobytes of it."""
-        if self._child.stderr is None:  # it went where the output goes
-            return ""
-        with contextlib.suppress(BlockingIOError):
-            while piece := os.read(self._child.stderr.fileno(), 4096):
+        if self._child.stderr is not None:  # else it went where the output goes
+            while piece := _read(self._child.stderr.fileno(), 4096):
                 self._complaint += piece[: 4096 - len(self._complaint)]
         return self._complaint.decode(errors="replace").strip()
 
-    def wait(self, seconds: float) -> int | None:
-        """Its exit code; None where it has not ended after so long."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._child.wait(seconds)
-        return None
-
     def end(self) -> int | None:
         """Kill it where it still runs; its exit code, None where it takes its time (it is reaped later)."""
-        if self._child.poll() is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(_FEED_GRACE_S)
+        if self.code is None:
+            self.kill()
+            self.wait(_FEED_GRACE_S)
         for stream in (self._child.stdout, self._child.stderr):
             if stream is not None:
                 stream.close()
@@ -180,21 +175,11 @@ def companion(
     It does not outlive us either, whatever kills us (setpriv's --pdeathsig; call this in the main thread,
     because the kernel means the thread: prctl(2), PR_SET_PDEATHSIG).
     """
-    whole = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
-    program = shutil.which(whole[0], path=PATH)
-    if program is None or shutil.which(argv[0], path=PATH) is None:
-        raise ProcessError(
-            "NNA0221", f"cannot run {argv[0]}", cause="there is no such program", seen=(f"PATH={PATH}",)
-        )
-    try:
-        with _empty() as empty:
-            child = subprocess.Popen(
-                whole, executable=program, start_new_session=True, close_fds=True, cwd="/",
-                env={**environment, **_environment()}, stdin=empty if stdin is None else stdin, stdout=output,
-                stderr=output,
-            )  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause=str(error)) from error
+    with _input(b"") as empty:
+        child = _spawn(
+            argv, empty if stdin is None else stdin, output, output=output, environment=environment,
+            through=("setpriv", "--pdeathsig", "KILL", "--"),
+        )  # fmt: skip
     try:
         yield Companion(child)
     finally:
@@ -218,40 +203,49 @@ def last_lines(written: str) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _empty() -> Iterator[int]:
-    """An input with nothing in it. Not /dev/null: a sandbox may refuse to open it (ProtectKernelLogs= takes
-    away what /dev/kmsg leads to, which is /dev/null in containers), and then no child could be started.
+def _input(content: bytes) -> Iterator[int]:
+    """A descriptor with a child's whole input: a file in memory, or a pipe with nothing in it.
+
+    Not /dev/null: a sandbox may refuse to open it (ProtectKernelLogs= takes away what /dev/kmsg leads to,
+    which is /dev/null in containers).
     """
-    reader, writer = os.pipe()
-    os.close(writer)
+    if content:
+        reader = os.memfd_create("input")
+        with open(reader, "wb", closefd=False) as file:
+            file.write(content)
+        os.lseek(reader, 0, os.SEEK_SET)
+    else:
+        reader, writer = os.pipe()
+        os.close(writer)
     try:
         yield reader
     finally:
         os.close(reader)
 
 
-def _spawn(argv: Sequence[str], stdin: int | None, stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
-    program = shutil.which(argv[0], path=PATH)
-    if program is None:
+def _spawn(
+    argv: Sequence[str],
+    stdin: int,
+    stderr: int = subprocess.PIPE,
+    *,
+    output: int = subprocess.PIPE,
+    environment: Mapping[str, str] = _NOTHING,
+    through: Sequence[str] = (),
+) -> subprocess.Popen[bytes]:
+    """`through`: the program, with its options, that becomes ours."""
+    whole = [*through, *argv]
+    program = shutil.which(whole[0], path=PATH)
+    if program is None or shutil.which(argv[0], path=PATH) is None:
         raise ProcessError(
             "NNA0221", f"cannot run {argv[0]}", cause="there is no such program", seen=(f"PATH={PATH}",)
         )
     try:
-        with _empty() as empty:
-            return subprocess.Popen(
-                list(argv), executable=program, start_new_session=True, close_fds=True, cwd="/",
-                env=_environment(),
-                stdin=empty if stdin is None else stdin, stdout=subprocess.PIPE, stderr=stderr,
-            )  # fmt: skip
+        return subprocess.Popen(
+            whole, executable=program, start_new_session=True, close_fds=True, cwd="/",
+            env={**environment, **_environment()}, stdin=stdin, stdout=output, stderr=stderr,
+        )  # fmt: skip
     except (OSError, ValueError) as error:
         raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause=str(error)) from error
-
-
-def _give_no_rights() -> None:
-    """From now on no program that this process starts gets capabilities (capabilities(7), ambient set). What
-    this process may do itself stays as it is.
-    """
-    ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 
 
 def _environment() -> dict[str, str]:
@@ -262,87 +256,51 @@ def _environment() -> dict[str, str]:
     return {"PATH": PATH, "LANG": "C.UTF-8", "HOME": home}
 
 
-class _Streams:
-    """Feeds stdin and collects the output, until the child itself has ended (not until its pipes are closed:
-    a grandchild may hold them open for ever).
+def _collected(child: subprocess.Popen[bytes], deadline: float) -> tuple[bool, str, str]:
+    """Whether it ended before the deadline, and what it wrote to its output and its standard error.
+
+    Until the child itself has ended, not until its pipes are closed: a grandchild may hold them open for
+    ever.
     """
-
-    def __init__(self, child: subprocess.Popen[bytes], stdin: bytes) -> None:
-        self._child = child
-        self._stdin = memoryview(stdin)
-        self._kept = {"stdout": bytearray(), "stderr": bytearray()}
-        self._selector = selectors.DefaultSelector()
-        self._pidfd = os.pidfd_open(child.pid)
-        self._selector.register(self._pidfd, selectors.EVENT_READ, "ended")
-        for name, stream in (("stdout", child.stdout), ("stderr", child.stderr)):
-            assert stream is not None
-            os.set_blocking(stream.fileno(), False)
-            self._selector.register(stream, selectors.EVENT_READ, name)
-        if child.stdin is not None:
-            os.set_blocking(child.stdin.fileno(), False)
-            self._selector.register(child.stdin, selectors.EVENT_WRITE, "stdin")
-
-    def follow(self, deadline: float) -> bool:
-        """Until the child ends (True) or the deadline (False)."""
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            ready = {key.data for key, _ in self._selector.select(left)}
-            for name in ready - {"ended"}:
-                self._move(name)
-            if "ended" in ready:
-                for name in self._kept:
-                    self._drain(name)
-                return True
-
-    def text(self, name: str) -> str:
-        return self._kept[name].decode(errors="replace")
-
-    def close(self) -> None:
-        self._selector.close()
-        os.close(self._pidfd)
-        for stream in (self._child.stdin, self._child.stdout, self._child.stderr):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
-
-    def _move(self, name: str) -> None:
-        if name == "stdin":
-            self._feed()
-        else:
-            self._take(name)
-
-    def _feed(self) -> None:
-        assert self._child.stdin is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
+    kept = {child.stdout: bytearray(), child.stderr: bytearray()}
+    pidfd, ended = os.pidfd_open(child.pid), False
+    with child.stdout, child.stderr, contextlib.closing(selectors.DefaultSelector()) as selector:
         try:
-            self._stdin = self._stdin[os.write(self._child.stdin.fileno(), self._stdin) :]
-        except BrokenPipeError:  # the child wants no more
-            self._stdin = self._stdin[:0]
-        if not self._stdin:
-            self._selector.unregister(self._child.stdin)
-            self._child.stdin.close()
+            selector.register(pidfd, selectors.EVENT_READ)
+            for stream in kept:
+                os.set_blocking(stream.fileno(), False)
+                selector.register(stream, selectors.EVENT_READ)
+            while not ended and (left := deadline - time.monotonic()) > 0:
+                ready = [key.fileobj for key, _ in selector.select(left)]
+                ended = pidfd in ready
+                for stream in kept:
+                    if stream in ready and _take(stream.fileno(), kept[stream]) == b"":
+                        selector.unregister(stream)
+            for stream in kept if ended else ():
+                for _ in range(OUTPUT_CAP // 4096):  # a grandchild that writes without end must not hold us
+                    if not _take(stream.fileno(), kept[stream]):
+                        break
+        finally:
+            os.close(pidfd)
+    stdout, stderr = (content.decode(errors="replace") for content in kept.values())
+    return ended, stdout, stderr
 
-    def _take(self, name: str) -> bool:
-        """Read once; False at the end of the stream or where there is nothing now."""
-        stream = self._child.stdout if name == "stdout" else self._child.stderr
-        assert stream is not None
-        try:
-            piece = os.read(stream.fileno(), 65536)
-        except BlockingIOError:
-            return False
-        if not piece:
-            with contextlib.suppress(KeyError):
-                self._selector.unregister(stream)
-            return False
-        kept = self._kept[name]
-        kept += piece[: OUTPUT_CAP - len(kept)]
-        return True
 
-    def _drain(self, name: str) -> None:
-        for _ in range(OUTPUT_CAP // 4096):  # a grandchild that writes without end must not hold us
-            if not self._take(name):
-                return
+def _take(descriptor: int, kept: bytearray) -> bytes | None:
+    """Read once, as `_read` does, and keep what there is room for."""
+    piece = _read(descriptor, 65536)
+    kept += (piece or b"")[: OUTPUT_CAP - len(kept)]
+    return piece
+
+
+def _read(descriptor: int, count: int) -> bytes | None:
+    """What is there now; None: nothing; empty: nothing more will come."""
+    try:
+        return os.read(descriptor, count)
+    except BlockingIOError:
+        return None
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -358,19 +316,22 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         )
 
 
-def _no_end(finished: Finished, deadline_s: float) -> ProcessError:
-    return ProcessError(
-        "NNA0221", f"{finished.argv[0]} did not end in time", cause=f"it was killed after {deadline_s:g} s",
-        seen=(" ".join(finished.argv), *last_lines(finished.stderr or finished.stdout)),
-    )  # fmt: skip
+def _failed(what: str, cause: str, finished: Finished) -> ProcessError:
+    seen = (" ".join(finished.argv), *last_lines(finished.stderr or finished.stdout))
+    return ProcessError("NNA0221", what, cause=cause, seen=seen)
 
 
-def _failed(finished: Finished) -> ProcessError:
-    code = finished.code
-    how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-    return ProcessError(
-        "NNA0221",
-        f"{finished.argv[0]} failed",
-        cause=how,
-        seen=(" ".join(finished.argv), *last_lines(finished.stderr or finished.stdout)),
-    )
+def _look(pid: int, how: Callable[[str], str]) -> str | None:
+    """None where the process has ended. Raises ProcessError where it lives and may not be looked at."""
+    try:
+        return how(f"/proc/{pid}/exe")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except (OSError, FileError) as error:
+        cause = error.cause if isinstance(error, FileError) else error.strerror or str(error)
+        raise ProcessError("NNA0221", f"cannot see what process {pid} runs", cause=cause) from error
+
+
+def _digest(path: str) -> str:
+    with opened(path, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
+        return digest_of(descriptor, path)

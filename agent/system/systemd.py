@@ -21,12 +21,12 @@ from pystemd.dbuslib import DBus, apply_signature
 
 from agent.errors import ProcessError, SystemdError
 from agent.facts.node import MADE_DIRECTORIES, Confinement, UnitFact
-from agent.ports import Processes
+from agent.ports import Alarm, Processes
 from agent.system.process import ChildProcesses
 
-SYSTEMD = b"org.freedesktop.systemd1"
-MANAGER_PATH = b"/org/freedesktop/systemd1"
-MANAGER = b"org.freedesktop.systemd1.Manager"
+_SYSTEMD = b"org.freedesktop.systemd1"
+_MANAGER_PATH = b"/org/freedesktop/systemd1"
+_MANAGER = b"org.freedesktop.systemd1.Manager"
 _UNIT = b"org.freedesktop.systemd1.Unit"
 _SERVICE = b"org.freedesktop.systemd1.Service"
 _PROPERTIES = b"org.freedesktop.DBus.Properties"
@@ -34,6 +34,16 @@ _PROPERTIES = b"org.freedesktop.DBus.Properties"
 _JOB_METHODS = {"start": b"StartUnit", "stop": b"StopUnit", "restart": b"RestartUnit"}
 _WAIT_SLICE_S = 1.0  # sd_bus_wait holds the interpreter: a signal to us must not wait longer than this
 _JOURNAL_S = 5.0
+_ALARM_S = 20.0
+_ACCURACY_S = 0.1
+"""systemd's default of a minute saves wakeups; here somebody waits."""
+_CODES = {
+    "NNA0501": (
+        "DBusConnectionRefusedError", "DBusDisconnectedError", "DBusServiceUnknownError",
+        "DBusNoServerError",
+    ),
+    "NNA0502": ("DBusNoSuchUnitError", "DBusFileNotFoundError"),
+}  # fmt: skip
 _LINES_IN_ERRORS = 8
 
 
@@ -51,28 +61,28 @@ class SystemdUnits:
         if not os.path.isdir("/run/systemd/system"):
             return False
         try:
-            with system_bus("ask systemd for its version") as bus:
-                bus.get_property(SYSTEMD, MANAGER_PATH, MANAGER, b"Version", b"s")
+            with _bus("ask systemd for its version") as bus:
+                bus.get_property(_SYSTEMD, _MANAGER_PATH, _MANAGER, b"Version", b"s")
         except SystemdError:
             return False
         return True
 
     def get(self, name: str) -> UnitFact | None:
         """See ports.Units. A unit that systemd has not loaded yet is read from the disk."""
-        with system_bus(f"look at {name}") as bus:
+        with _bus(f"look at {name}") as bus:
             return _unit(bus, name)
 
     def job(self, name: str, verb: str, *, deadline_s: float) -> UnitFact:
         """See ports.Units. At the deadline the job is left to systemd: cancelling it could do more harm."""
         method = _JOB_METHODS[verb]
-        with system_bus(f"{verb} {name}") as bus:
+        with _bus(f"{verb} {name}") as bus:
             before = _unit(bus, name)
             if before is None:
                 raise SystemdError("NNA0502", f"cannot {verb} {name}", cause="there is no such unit")
-            ended = JobsEnded(bus)
+            ended = _JobsEnded(bus)
             if verb != "stop":
-                reset_failed(bus, name)
-            job = bytes(manage(bus, method, b"ss", [name.encode(), b"replace"]))
+                _reset_failed(bus, name)
+            job = bytes(_manage(bus, method, b"ss", [name.encode(), b"replace"]))
             result = ended.result(job, time.monotonic() + deadline_s)
             after = _unit(bus, name)
         if result == "done" and after is not None:
@@ -86,22 +96,22 @@ class SystemdUnits:
 
     def enable(self, name: str) -> None:
         """See ports.Units, with the reload that systemctl makes too."""
-        with system_bus(f"enable {name}") as bus:
-            manage(bus, b"EnableUnitFiles", b"asbb", [[name.encode()], False, False])
-            manage(bus, b"Reload", b"", [])
+        with _bus(f"enable {name}") as bus:
+            _manage(bus, b"EnableUnitFiles", b"asbb", [[name.encode()], False, False])
+            _manage(bus, b"Reload", b"", [])
 
     def disable(self, name: str) -> None:
         """See ports.Units, with the reload that systemctl makes too."""
-        with system_bus(f"disable {name}") as bus:
+        with _bus(f"disable {name}") as bus:
             if _unit(bus, name) is None:
                 raise SystemdError("NNA0502", f"cannot disable {name}", cause="there is no such unit")
-            manage(bus, b"DisableUnitFiles", b"asb", [[name.encode()], False])
-            manage(bus, b"Reload", b"", [])
+            _manage(bus, b"DisableUnitFiles", b"asb", [[name.encode()], False])
+            _manage(bus, b"Reload", b"", [])
 
     def reload(self) -> None:
         """See ports.Units; systemd answers when it has read all unit files again."""
-        with system_bus("reload systemd's units") as bus:
-            manage(bus, b"Reload", b"", [])
+        with _bus("reload systemd's units") as bus:
+            _manage(bus, b"Reload", b"", [])
 
     def journal_tail(self, name: str, lines: int) -> tuple[str, ...]:
         """See ports.Units."""
@@ -117,29 +127,78 @@ class SystemdUnits:
     def _job_failed(
         self, name: str, verb: str, result: str, after: UnitFact | None, deadline_s: float
     ) -> SystemdError:
-        state = (
-            ""
-            if after is None
-            else f"{name}: {after.active_state} ({after.sub_state}), result {after.result}"
-        )
-        seen = (*filter(None, (state,)), *self.journal_tail(name, _LINES_IN_ERRORS))
-        if result:
-            cause = f"systemd's job ended with: {result}"
-            return SystemdError(
-                "NNA0503", f"{verb} of {name} failed", cause=cause, seen=seen, try_=f"systemctl status {name}"
-            )
         cause = f"no end within {deadline_s:g} s; systemd goes on with it"
+        state: tuple[str, ...] = ()
+        if after is not None:
+            state = (f"{name}: {after.active_state} ({after.sub_state}), result {after.result}",)
         return SystemdError(
             "NNA0503",
-            f"{verb} of {name} takes too long",
-            cause=cause,
-            seen=seen,
+            f"{verb} of {name} failed",
+            cause=f"systemd's job ended with: {result}" if result else cause,
+            seen=(*state, *self.journal_tail(name, _LINES_IN_ERRORS)),
             try_=f"systemctl status {name}",
         )
 
 
+class SystemdAlarms:
+    """Alarms as transient timers (systemd-run --on-active).
+
+    They are PID 1's: a terminal that is closed, a killed process and a restarted agent do not touch them,
+    daemon-reload keeps them, and a reboot forgets them.
+    """
+
+    def __init__(self) -> None:
+        self._units = SystemdUnits()
+
+    def set(self, alarm: Alarm) -> None:
+        """See ports.Alarms."""
+        self.cancel(alarm.name)
+        timer = f"{alarm.name}.timer"
+        with _bus(f"set {timer}") as bus:
+            for name in (timer, f"{alarm.name}.service"):
+                _reset_failed(bus, name)  # systemd keeps one that failed, and with it the name
+        service = {
+            "Type": "oneshot",
+            "TimeoutStartSec": _time(alarm.runs_s),
+            "Restart": "on-failure" if alarm.tries > 1 else "no",
+            "RestartSec": _time(alarm.retry_s),
+            "StartLimitIntervalSec": "infinity",  # the starts are counted over all time
+            "StartLimitBurst": alarm.tries,
+        }
+        argv = (
+            "systemd-run", "--quiet", "--no-ask-password", f"--unit={alarm.name}",
+            f"--description={alarm.about}", f"--on-active={_time(alarm.after_s)}",
+            f"--timer-property=AccuracySec={_time(_ACCURACY_S)}",
+            *(f"--property={key}={value}" for key, value in service.items()),
+            "--", *alarm.argv,
+        )  # fmt: skip
+        try:
+            ChildProcesses().run(argv, deadline_s=_ALARM_S)
+        except ProcessError as error:
+            raise SystemdError(
+                "NNA0503", f"start of {timer} failed", cause=error.cause, seen=error.seen,
+                try_=f"systemctl status {timer}",
+            ) from error  # fmt: skip
+
+    def cancel(self, name: str) -> None:
+        """See ports.Alarms."""
+        timer = self._units.get(f"{name}.timer")
+        if timer is not None and timer.active_state != "inactive":
+            self._units.job(timer.name, "stop", deadline_s=_ALARM_S)
+
+    def waits(self, name: str) -> bool:
+        """See ports.Alarms."""
+        timer = self._units.get(f"{name}.timer")
+        return timer is not None and timer.sub_state == "waiting"
+
+
+def _time(seconds: float) -> str:
+    """As systemd.time(7) has it."""
+    return f"{round(seconds * 1000)}ms"
+
+
 @contextlib.contextmanager
-def system_bus(doing: str) -> Iterator[DBus]:
+def _bus(doing: str) -> Iterator[DBus]:
     """The system bus, for one operation; its errors become SystemdError here and nowhere else."""
     bus = DBus()
     try:
@@ -156,31 +215,12 @@ def system_bus(doing: str) -> Iterator[DBus]:
 
 
 def _translated(doing: str, error: DBusBaseError) -> SystemdError:
-    kind, message = type(error).__name__, error.err_message or str(error)
-    detail = (
-        f"{error.err_name.decode() if isinstance(error.err_name, bytes) else error.err_name or kind}: "
-        f"{_text(message)}"
-    )
-    match kind:
-        case "DBusNoSuchUnitError" | "DBusFileNotFoundError":
-            code = "NNA0502"
-        case "DBusNoReplyError" | "DBusTimeoutError" | "DBusTimedOutError":
-            code = "NNA0503"
-        case "DBusAccessDeniedError" | "DBusInteractiveAuthorizationRequiredError":
-            code = "NNA0503"
-        case (
-            "DBusConnectionRefusedError"
-            | "DBusDisconnectedError"
-            | "DBusServiceUnknownError"
-            | "DBusNoServerError"
-        ):
-            code = "NNA0501"
-        case _:
-            code = "NNA0503"
-    return SystemdError(code, f"cannot {doing}", cause=_text(message), seen=(detail,))
+    cause, name = _text(error.err_message) or str(error), _text(error.err_name) or type(error).__name__
+    code = next((code for code, kinds in _CODES.items() if type(error).__name__ in kinds), "NNA0503")
+    return SystemdError(code, f"cannot {doing}", cause=cause, seen=(f"{name}: {cause}",))
 
 
-class JobsEnded:
+class _JobsEnded:
     """JobRemoved signals, collected from before the job is queued, so that none can be missed."""
 
     def __init__(self, bus: DBus) -> None:
@@ -200,8 +240,8 @@ class JobsEnded:
             self._results[bytes(job)] = _text(result)
 
         self._callback = removed
-        bus.match_signal(SYSTEMD, MANAGER_PATH, MANAGER, b"JobRemoved", removed, None)
-        manage(bus, b"Subscribe", b"", [])  # without a subscriber systemd sends no signals
+        bus.match_signal(_SYSTEMD, _MANAGER_PATH, _MANAGER, b"JobRemoved", removed, None)
+        _manage(bus, b"Subscribe", b"", [])  # without a subscriber systemd sends no signals
 
     def result(self, job: bytes, deadline: float) -> str:
         """The job's result, "" at the deadline."""
@@ -216,35 +256,35 @@ class JobsEnded:
         return self._results[job]
 
 
-def manage(bus: DBus, method: bytes, signature: bytes, arguments: Sequence[object]) -> Any:  # noqa: ANN401
+def _manage(bus: DBus, method: bytes, signature: bytes, arguments: Sequence[object]) -> Any:  # noqa: ANN401
     """Call a method of the manager; the body of its answer."""
     encoded = apply_signature(signature, list(arguments)) if signature else []
-    return bus.call_method(SYSTEMD, MANAGER_PATH, MANAGER, method, encoded).body
+    return bus.call_method(_SYSTEMD, _MANAGER_PATH, _MANAGER, method, encoded).body
 
 
-def reset_failed(bus: DBus, name: str) -> None:
+def _reset_failed(bus: DBus, name: str) -> None:
     """Clear a failed state and the count of starts (systemctl(1), reset-failed): a change and its undo
     restart containerd several times, and the last of them must not be refused for "start-limit-hit".
     """
     try:
-        manage(bus, b"ResetFailedUnit", b"s", [name.encode()])
+        _manage(bus, b"ResetFailedUnit", b"s", [name.encode()])
     except DBusBaseError as error:
         if type(error).__name__ != "DBusNoSuchUnitError":  # not in memory: there is nothing to clear
             raise
 
 
-def properties(bus: DBus, path: bytes, interface: bytes) -> dict[str, object]:
+def _properties(bus: DBus, path: bytes, interface: bytes) -> dict[str, object]:
     """All properties of an object's interface in one call; texts are bytes."""
-    body = bus.call_method(SYSTEMD, path, _PROPERTIES, b"GetAll", apply_signature(b"s", [interface])).body
+    body = bus.call_method(_SYSTEMD, path, _PROPERTIES, b"GetAll", apply_signature(b"s", [interface])).body
     return {_text(name): value for name, value in body.items()} if isinstance(body, dict) else {}
 
 
 def _unit(bus: DBus, name: str) -> UnitFact | None:
-    path = bytes(manage(bus, b"LoadUnit", b"s", [name.encode()]))
-    unit = properties(bus, path, _UNIT)
+    path = bytes(_manage(bus, b"LoadUnit", b"s", [name.encode()]))
+    unit = _properties(bus, path, _UNIT)
     if _text(unit.get("LoadState")) == "not-found":
         return None
-    service = properties(bus, path, _SERVICE) if name.endswith(".service") else {}
+    service = _properties(bus, path, _SERVICE) if name.endswith(".service") else {}
     return UnitFact(
         name=name,
         load_state=_text(unit.get("LoadState")),
@@ -291,13 +331,9 @@ def _command(value: object) -> tuple[str, ...]:
 
 def _text(value: object) -> str:
     """pystemd gives strings as bytes."""
-    return (
-        value.decode(errors="replace")
-        if isinstance(value, bytes)
-        else value
-        if isinstance(value, str)
-        else ""
-    )
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, str) else ""
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -20,8 +20,7 @@ from agent import paths
 from agent.errors import NydusdError
 from agent.ports import Trial
 from agent.system.loopback import Relay
-from agent.system.nydusd import NydusdApi
-from agent.system.private_nydusd import command, socket_of, wait_for_mount
+from agent.system.nydusd import NydusdApi, command, socket_of, wait_for_mount
 from agent.system.process import Companion, companion, last_written
 
 _PREFIX = "trial-"
@@ -83,20 +82,16 @@ class PrivateTrials:
     @contextlib.contextmanager
     def _room(self) -> Iterator[Path]:
         self._sweep()
+        where = self._directory
         try:
-            room = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._directory))  # 0700
+            where = tempfile.mkdtemp(prefix=_PREFIX, dir=self._directory)  # 0700
+            yield Path(where)
         except OSError as error:
-            raise NydusdError(
-                "NNA0731", "a real read could not begin", cause=f"{self._directory}: {error.strerror}"
-            ) from None
-        try:
-            yield room
-        except OSError as error:
-            raise NydusdError(
-                "NNA0731", "a real read could not begin", cause=f"{room}: {error.strerror}"
-            ) from None
+            cause = f"{where}: {error.strerror}"
+            raise NydusdError("NNA0731", "a real read could not begin", cause=cause) from None
         finally:
-            shutil.rmtree(room, ignore_errors=True)
+            if where != self._directory:
+                shutil.rmtree(where, ignore_errors=True)
 
     def _sweep(self) -> None:
         """Remove what a killed run left: files only, its mount went with its nydusd."""

@@ -44,22 +44,18 @@ class Place:
 
 @contextlib.contextmanager
 def place_of(
-    root: str, path: str, *, make: list[str] | None = None, follow: bool = True, alone: bool = False
+    root: str, path: str, *, make: list[str] | None = None, follow: bool = True
 ) -> Iterator[Place | None]:
     """The place of `path` under `root`, valid inside the with block; None where a directory on the way is
     missing.
 
     With `make`, missing directories are made (0755) and their paths appended to it. `follow` says whether a
-    link as last component is followed, `alone` that root alone may be able to write to any directory on the
-    way. Raises FileError (NNA0421 a link to nothing or a loop, NNA0422 a link or a directory that cannot be
-    trusted) and OSError.
+    link as last component is followed. Raises FileError (NNA0421 a link to nothing or a loop, NNA0422 a link
+    or a directory that cannot be trusted) and OSError.
     """
     walk = _Walk(root, path)
     try:
-        place = walk.go(make, follow=follow)
-        if alone and place is not None:
-            walk.need_trust(f"will not use {path}")
-        yield place
+        yield walk.go(make, follow=follow)
     finally:
         walk.close()
 
@@ -89,7 +85,8 @@ class _Walk:
                 self._trust_link(target)
                 pending[:0] = [(piece, True) for piece in _parts(target)]
             elif not pending:
-                self._need_trust_after_links()
+                if self.links:
+                    self._need_trust()
                 return Place(self.descriptors[-1], part, "/" + "/".join([*self.names, part]), last_was_link)
             elif not self._enter(part, None if from_link else make):
                 if from_link:
@@ -109,22 +106,19 @@ class _Walk:
         self.links += 1
         if self.links > _MAX_LINKS:
             raise self._unusable("too many symbolic links")
-        self.need_trust(f"will not follow the symbolic link in {self.path}")
+        self._need_trust()
         if target.startswith("/"):
             while self.names:
                 self._up()
 
-    def _need_trust_after_links(self) -> None:
-        if self.links:
-            self.need_trust(f"will not follow the symbolic link in {self.path}")
-
-    def need_trust(self, refusal: str) -> None:
+    def _need_trust(self) -> None:
+        """Of all directories that lead here. Raises FileError."""
         for depth, descriptor in enumerate(self.descriptors):
             status = os.fstat(descriptor)
             if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 where = "/" + "/".join(self.names[:depth])
                 raise FileError(
-                    "NNA0422", refusal,
+                    "NNA0422", f"will not follow the symbolic link in {self.path}",
                     cause=f"others than root can write to {where}",
                     seen=(f"{where}: owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",),
                 )  # fmt: skip

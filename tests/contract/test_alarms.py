@@ -6,7 +6,7 @@ import pytest
 
 from agent.errors import SystemdError
 from agent.ports import Alarm
-from agent.system.alarms import SystemdAlarms
+from agent.system.systemd import SystemdAlarms
 from tests.contract.alarms import NAME, AlarmsContract, AlarmsWorld
 from tests.fakes.alarms import FakeAlarms
 from tests.fakes.clock import FakeClock

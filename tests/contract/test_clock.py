@@ -53,10 +53,3 @@ class TestSystem(ClockContract):
     @pytest.fixture
     def clock(self) -> Clock:
         return SystemClock()
-
-
-def test_a_stepped_wall_clock_does_not_move_the_monotonic_one() -> None:
-    clock = FakeClock()
-    before = clock.monotonic()
-    clock.step(-5)
-    assert clock.monotonic() == before

@@ -20,7 +20,7 @@ from agent.errors import PortError
 from agent.netfilter.cgroups import CgroupTree
 from agent.netfilter.sock_diag import KernelSockets
 from agent.ports import Names, SocketTables, Watch
-from agent.system import log
+from agent.system import journal
 from agent.system.resident import InotifyWatch, SystemdNotify, SystemNames
 from tests.contract.netns import own_network
 from tests.contract.waiting import ENDS_S
@@ -249,7 +249,7 @@ class TestLog:
     def test_a_line_becomes_an_entry_with_fields(self, tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
             journald.bind(str(tmp_path / "socket"))
-            writer = log.configure(str(tmp_path / "socket"))
+            writer = journal.configure(str(tmp_path / "socket"))
             structlog.get_logger().warning(
                 "mirror down", message_id="abc", route="origin", evidence="two\nlines"
             )
@@ -271,7 +271,7 @@ class TestLog:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
             journald.bind(str(tmp_path / "socket"))
             journald.setblocking(False)
-            writer = log.configure(str(tmp_path / "socket"))
+            writer = journal.configure(str(tmp_path / "socket"))
             logger = structlog.get_logger()
             started = time.monotonic()
             for number in range(1000):
@@ -291,7 +291,7 @@ class TestLog:
     def test_without_a_journal_it_goes_to_stderr_with_its_priority(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        writer = log.configure(str(tmp_path / "gone"))
+        writer = journal.configure(str(tmp_path / "gone"))
         structlog.get_logger().info("started", route="mirror")
         structlog.get_logger().debug("never seen")
         writer.close()

@@ -118,17 +118,6 @@ def test_a_full_disk_leaves_the_old_file_and_no_trace(small_disk: _DiskWorld) ->
     assert small_disk.see("/etc/a.toml") == b"old"
 
 
-def test_a_read_only_disk_is_named_as_such(small_disk: _DiskWorld) -> None:
-    small_disk.put("/etc/a.toml", b"old")
-    subprocess.run(["mount", "-o", "remount,ro", small_disk.root], check=True)
-    with pytest.raises(FileError) as caught:
-        small_disk.port.replace("/etc/a.toml", b"new", mode=0o644, **ME, expect_sha256=sha256(b"old"))
-    assert caught.value.code == "NNA0427"
-    with pytest.raises(FileError) as caught:
-        small_disk.port.remove("/etc/a.toml", expect_sha256=sha256(b"old"))
-    assert caught.value.code == "NNA0427"
-
-
 def test_an_unreadable_file_is_not_taken_for_an_absent_one(disk: _DiskWorld, as_nobody: None) -> None:
     os.seteuid(0)
     disk.put("/secret/a.toml", b"x", mode=0o600)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import pytest
 from agent.system.journal import UnitJournal
 from agent.system.process import Feed
 from tests.contract.journal import JournalContract, JournalWorld
-from tests.contract.waiting import ENDS_S
 from tests.fakes.daemon import FakeJournal
 
 
@@ -67,12 +65,6 @@ class TestFeed:
             assert select.select([feed.fileno()], [], [], 60)[0]
         assert feed.complaint() == "no"
         assert feed.end() == 3
-
-    def test_ending_it_does_not_wait_for_it(self) -> None:
-        feed = Feed(["sh", "-c", "trap '' TERM; exec sleep 60"])
-        started = time.monotonic()
-        assert feed.end() == -9
-        assert time.monotonic() - started < ENDS_S
 
 
 class TestLines:

@@ -1,5 +1,5 @@
 """Whose socket the agent takes for the mirror's is the one that the kernel really gives connections to,
-whatever other users hold beside it.
+whatever other users hold beside it; and which process has it.
 
 Runs as root; each test has a network namespace of its own.
 """
@@ -12,15 +12,20 @@ import os
 import resource
 import select
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
+from agent.dragonfly.command_line import environment_of
 from agent.netfilter.cgroups import CgroupTree
-from agent.netfilter.sock_diag import SockDiag
+from agent.netfilter.netlink import NetlinkError, NetlinkMessage, NetlinkSocket
+from agent.netfilter.sock_diag import KernelSockets, ProcHolders, SockDiag
 from tests.contract.netns import own_network
+from tests.contract.waiting import ENDS_S
 
 PORT = 4001
 USER = 65534
@@ -129,16 +134,6 @@ def test_what_another_user_can_hold_beside_the_mirrors_socket_takes_no_connectio
         assert (listener.uid, listener.inode) == (0, mine) == (0, taker([own, *held], target))
 
 
-def test_a_user_who_was_first_is_named_with_his_uid() -> None:
-    with own_network(), SockDiag() as diag:
-        with as_user():
-            taken = listen("::")
-        with taken:
-            listener = diag.find_listener("127.0.0.1", PORT)
-            assert listener is not None
-            assert (listener.address, listener.uid) == ("::", USER)
-
-
 @contextmanager
 def crowd(count: int) -> Iterator[None]:
     """So many listening sockets of another user with the mirror's port, on other addresses of the loopback
@@ -202,3 +197,53 @@ def test_connections_are_asked_for_by_the_cgroups_that_they_belong_to() -> None:
             ):  # fmt: skip
                 assert len(diag.towards("127.0.0.1", PORT, cgroups=cgroups)) == count, len(cgroups)
         assert diag.towards("127.0.0.1", PORT + 1, cgroups=(ours,)) == ()
+
+
+_ROUTE, _NOOP = 0, 1  # NETLINK_ROUTE; NLMSG_NOOP, which the kernel passes over
+_GET_LINK = 18  # RTM_GETLINK
+
+
+def test_what_the_kernel_does_not_answer_ends_with_its_deadline_and_the_next_question_is_answered() -> None:
+    with closing(NetlinkSocket(_ROUTE, deadline_s=0.1)) as link:
+        began = time.monotonic()
+        with pytest.raises(NetlinkError) as caught:
+            link.get(NetlinkMessage(_NOOP, 0, b""))
+        assert caught.value.code == errno.ETIMEDOUT
+        assert 0.1 <= time.monotonic() - began < ENDS_S
+        assert link.dump(NetlinkMessage(_GET_LINK, 0, bytes(16)))
+
+
+LISTENER = """
+import socket, sys
+made = socket.create_server(("127.0.0.1", 0))
+print(made.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+def inode_of(port: int) -> int:
+    with KernelSockets() as tables:
+        (row,) = tables.listening(port)
+    return row[2]
+
+
+def test_the_process_is_found_with_its_command_line_and_dfdaemons_variables_alone() -> None:
+    argv = [sys.executable, "-c", LISTENER, "--config", "/x.yaml"]
+    env = {"DFDAEMON_CONFIG": "/y.yaml", "PATH": "/usr/bin"}
+    with subprocess.Popen(argv, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        holder = ProcHolders(environment_of).of(inode_of(int(child.stdout.readline())))
+        assert holder is not None
+        assert (holder.pid, list(holder.argv), holder.environment) == (
+            child.pid,
+            argv,
+            {"DFDAEMON_CONFIG": "/y.yaml"},
+        )
+        child.communicate(timeout=60)
+
+
+def test_a_socket_that_nobody_holds_any_more_has_no_holder() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        inode = inode_of(made.getsockname()[1])
+        assert ProcHolders(environment_of).of(inode) is not None
+    assert ProcHolders(environment_of).of(inode) is None

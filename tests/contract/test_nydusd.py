@@ -121,9 +121,3 @@ def test_rubbish_is_an_error(tmp_path: Path) -> None:
     with serving(answering("200 OK", b"{rubbish"), path), pytest.raises(NydusdError) as caught:
         NydusdApi().backend_metrics(path, deadline_s=5)
     assert caught.value.code == "NNA0721"
-
-
-def test_a_path_that_is_too_long_for_a_socket_is_an_error() -> None:
-    with pytest.raises(NydusdError) as caught:
-        NydusdApi().info("/" + "x" * 200, deadline_s=1)
-    assert caught.value.code == "NNA0721"

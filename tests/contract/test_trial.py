@@ -51,6 +51,7 @@ def test_a_nydusd_that_dies_is_told_with_its_own_words_but_no_credential(tmp_pat
     assert caught.value.code == "NNA0731"
     assert "exit code 7" in caught.value.cause
     assert caught.value.seen == ("ERROR cannot open the bootstrap",)
+    assert list((tmp_path / "state").iterdir()) == []
 
 
 def test_a_nydusd_that_hangs_ends_with_the_deadline_and_leaves_no_process(tmp_path: Path) -> None:
@@ -72,12 +73,6 @@ def test_a_nydusd_that_serves_no_mount_is_told_and_nothing_of_it_is_left(
     assert re.search(cause, caught.value.cause)
     assert list((tmp_path / "state").iterdir()) == []
     assert _processes(_ASLEEP) == []
-
-
-def test_nothing_is_left_in_the_state_directory(tmp_path: Path) -> None:
-    with pytest.raises(NydusdError):
-        read(tmp_path, nydusd(tmp_path, DIES))
-    assert list((tmp_path / "state").iterdir()) == []
 
 
 def test_the_configuration_is_for_root_alone(tmp_path: Path) -> None:

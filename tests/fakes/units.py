@@ -136,15 +136,13 @@ class FakeUnits:
     def _fail(self, found: UnitFact, verb: str, result: str) -> None:
         if not result:
             self.units[found.name] = replace(found, active_state="activating", sub_state="start", main_pid=0)
-            raise SystemdError(
-                "NNA0503", f"{verb} of {found.name} takes too long", cause="no end within the deadline"
-            )
-        if verb != "stop":
+        elif verb != "stop":
             self.units[found.name] = replace(
                 found, active_state="failed", sub_state="failed", main_pid=0, result="exit-code"
             )
         raise SystemdError(
-            "NNA0503", f"{verb} of {found.name} failed", cause=f"systemd's job ended with: {result}",
+            "NNA0503", f"{verb} of {found.name} failed",
+            cause=f"systemd's job ended with: {result}" if result else "no end within the deadline",
             seen=self.journal_tail(found.name, 5),
         )  # fmt: skip
 

@@ -22,7 +22,7 @@ _MAY_USE_EDGES = {
     # A conversion drives programs, and nothing of a node: what it does is these programs.
     "agent.images": (
         "agent.system.followed",
-        "agent.system.private_nydusd",
+        "agent.system.nydusd",
         "agent.system.process",
         "agent.system.walk",
     ),

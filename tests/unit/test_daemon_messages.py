@@ -16,7 +16,7 @@ from agent.daemon.record import Record
 from agent.documents.status import ConditionStatus, Truth
 from agent.health.evidence import Route, Symptom, SymptomKind
 from agent.health.state import Cause, HealthState, Transition
-from agent.system import log
+from agent.system import journal
 from tests.fakes.event_loop import go, until
 from tests.unit.daemon_node import healthy
 
@@ -111,7 +111,9 @@ def named_fields(message: Message) -> set[str]:
 def sent_fields(entry: MutableMapping[str, Any]) -> set[str]:
     """The fields that the entry has in the journal."""
     fields = {key: value for key, value in entry.items() if key not in ("log_level", "event")}
-    return set(re.findall("^([A-Z_]+)(?:=|$)", log.datagram(str(entry["event"]), 6, fields).decode(), re.M))
+    return set(
+        re.findall("^([A-Z_]+)(?:=|$)", journal.datagram(str(entry["event"]), 6, fields).decode(), re.M)
+    )
 
 
 def test_a_symptom_is_told_again_only_after_a_quiet_while() -> None:

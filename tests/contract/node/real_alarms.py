@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.ports import Alarm
-from agent.system.alarms import SystemdAlarms
+from agent.system.systemd import SystemdAlarms
 from tests.contract.alarms import NAME, AlarmsContract, AlarmsWorld
 
 _LEFT = Path("/run/alarm-words")
