@@ -10,50 +10,40 @@ from dataclasses import dataclass
 
 _ALMOST_ALL = 0.9
 _NEXT_TO_NOTHING = 0.05
+_UNTOLD = "nydusd did not tell what it fetched, or was started anew"
 
 
 class Case(enum.StrEnum):
     """A way to start, in the order of the page's chart."""
 
-    OCI = "oci-cold"
-    NYDUS = "nydus-cold"
-    MIRROR = "mirror-cold"
-    REMOTE = "remote-peer"
-    LOCAL = "local-peer"
-    CACHE = "nydus-cache"
+    label: str
+    """As the chart's legend has it."""
+    meaning: str
+    """What is cold and where the data comes from."""
 
-    @property
-    def label(self) -> str:
-        """As the chart's legend has it."""
-        return _TITLES[self]
+    def __new__(cls, value: str, label: str, meaning: str) -> Case:
+        """A member with its two texts."""
+        made = str.__new__(cls, value)
+        made._value_, made.label, made.meaning = value, label, meaning
+        return made
 
-    @property
-    def meaning(self) -> str:
-        """What is cold and where the data comes from."""
-        return _MEANINGS[self]
-
-    @property
-    def through_mirror(self) -> bool:
-        """Whether its data comes through Dragonfly."""
-        return self in (Case.MIRROR, Case.REMOTE, Case.LOCAL)
-
-
-_TITLES = {
-    Case.OCI: "OCI cold",
-    Case.NYDUS: "Nydus cold",
-    Case.MIRROR: "Nydus + Dragonfly cold",
-    Case.REMOTE: "hit on a remote peer",
-    Case.LOCAL: "hit on the local peer",
-    Case.CACHE: "Nydus cache",
-}
-_MEANINGS = {
-    Case.OCI: "the plain image on overlayfs, pulled as a whole from the origin",
-    Case.NYDUS: "the nydus image without a cache, read from the origin",
-    Case.MIRROR: "the nydus image without a cache, read through Dragonfly, which has nothing of it",
-    Case.REMOTE: "the nydus image without a cache, read through Dragonfly, which gets it from another peer",
-    Case.LOCAL: "the nydus image without a cache, read through Dragonfly, whose peer on this node has it",
-    Case.CACHE: "the nydus image with its cache on this node; a new container",
-}
+    OCI = "oci-cold", "OCI cold", "the plain image on overlayfs, pulled as a whole from the origin"
+    NYDUS = "nydus-cold", "Nydus cold", "the nydus image without a cache, read from the origin"
+    MIRROR = (
+        "mirror-cold", "Nydus + Dragonfly cold",
+        "the nydus image without a cache, read through Dragonfly, which has nothing of it",
+    )  # fmt: skip
+    REMOTE = (
+        "remote-peer", "hit on a remote peer",
+        "the nydus image without a cache, read through Dragonfly, which gets it from another peer",
+    )  # fmt: skip
+    LOCAL = (
+        "local-peer", "hit on the local peer",
+        "the nydus image without a cache, read through Dragonfly, whose peer on this node has it",
+    )  # fmt: skip
+    CACHE = (
+        "nydus-cache", "Nydus cache", "the nydus image with its cache on this node; a new container",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +55,7 @@ class Counted:
     fetched: int | None = None
     """What nydusd asked its backend for (its metric read_amount_total)."""
     source: int | None = None
-    """What dfdaemon brought from the origin (download_traffic, BACK_TO_SOURCE), for everybody, also ahead of
-    need.
-    """
+    """What dfdaemon brought from the origin (BACK_TO_SOURCE), for everybody, also ahead of need."""
     remote: int | None = None
     """... from other peers (REMOTE_PEER)."""
     local: int | None = None
@@ -76,8 +64,6 @@ class Counted:
     """What the node's interfaces received meanwhile, for everybody, loopback left out; None: one of them
     is gone.
     """
-    unknown: str = ""
-    """Why one of these that can be told at other times cannot be told of this run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +74,7 @@ class CaseRun:
     output_s: float | None
     """The first output; None: it said nothing."""
     ready_s: float
-    counted: Counted
+    counted: Counted = Counted(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +89,9 @@ class CaseResult:
 def came_from(counted: Counted) -> Case | str:
     """Which case a run through the mirror with an empty nydus cache was; else why it was none."""
     if not counted.fetched:
-        return _untold(counted) if counted.fetched is None else "nydusd fetched nothing"
+        return _UNTOLD if counted.fetched is None else "nydusd fetched nothing"
     if counted.source is None or counted.remote is None or counted.local is None:
-        return counted.unknown or "the mirror's counters were not read"
+        return "dfdaemon did not tell what it brought, or was started anew"
     new, need = counted.source + counted.remote, _ALMOST_ALL * counted.fetched
     if new + counted.local < need:
         return f"only {mb(new + counted.local)} of {mb(counted.fetched)} came through the mirror"
@@ -131,30 +117,22 @@ def why_never(case: Case, runs: Sequence[CaseRun]) -> str:
 def is_cached(counted: Counted, cold: int) -> str:
     """ "" where nydusd had next to all of the `cold` bytes that it fetches without a cache; else why not."""
     if counted.fetched is None:
-        return _untold(counted)
+        return _UNTOLD
     return "" if counted.fetched <= _NEXT_TO_NOTHING * cold else f"nydusd fetched {mb(counted.fetched)} again"
-
-
-def _untold(counted: Counted) -> str:
-    return counted.unknown or "nydusd did not tell what it fetched"
 
 
 def from_origin(case: Case, counted: Counted) -> int | None:
     """Bytes that the origin had to send for the start, as far as they can be told."""
-    match case:
-        case Case.OCI:
-            return counted.pulled
-        case Case.NYDUS:
-            return None if counted.fetched is None else counted.pulled + counted.fetched
-        case Case.CACHE:
-            return counted.fetched
-        case _:
-            return counted.source
+    if case is Case.OCI:
+        return counted.pulled
+    if case is Case.NYDUS:
+        return None if counted.fetched is None else counted.pulled + counted.fetched
+    return counted.fetched if case is Case.CACHE else counted.source
 
 
 def from_mirror(case: Case, counted: Counted) -> int | None:
     """Bytes that the mirror gave to nydusd."""
-    return counted.fetched if case.through_mirror else 0
+    return counted.fetched if case in (Case.MIRROR, Case.REMOTE, Case.LOCAL) else 0
 
 
 def mb(size: int) -> str:

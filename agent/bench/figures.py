@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from agent.bench.cases import Case, CaseResult, CaseRun, Counted, from_mirror, from_origin, mb
+from agent.bench.cases import Case, CaseResult, Counted, from_mirror, from_origin, mb
 
 _Bytes: TypeAlias = Callable[[Case, Counted], int | None]
 
@@ -95,13 +95,12 @@ def ready(result: CaseResult) -> Spread:
     return spread([run.ready_s for run in result.runs])
 
 
-def pulled(result: CaseResult) -> Spread:
-    """Seconds until the pull was done."""
+def _pulled(result: CaseResult) -> Spread:
     return spread([run.pull_s for run in result.runs])
 
 
-def first_output(result: CaseResult) -> Spread:
-    """Seconds until the first output, of the runs that had one."""
+def _first_output(result: CaseResult) -> Spread:
+    """Of the runs that had one."""
     return spread([run.output_s for run in result.runs if run.output_s is not None])
 
 
@@ -114,14 +113,14 @@ def rows(results: Sequence[CaseResult]) -> list[tuple[str, ...]]:
 
 
 def _row(result: CaseResult) -> tuple[str, ...]:
-    seen, output = ready(result), first_output(result)
+    seen, output = ready(result), _first_output(result)
     times = (seen.min, seen.p50, seen.max, seen.iqr, seen.mad)
     return (
         result.case.label,
         str(seen.n),
         *(f"{value:.2f} s" for value in times),
         f"{output.p50:.2f} s" if output.n else "none",
-        f"{pulled(result).p50:.2f} s",
+        f"{_pulled(result).p50:.2f} s",
         _bytes(result, from_origin),
         _bytes(result, from_mirror),
         _brought(result),
@@ -140,40 +139,25 @@ def _bytes(result: CaseResult, of: _Bytes) -> str:
     return "not known" if median is None else mb(median)
 
 
+_CLAIMS = (
+    (Case.OCI, "slower than", Case.NYDUS),
+    (Case.NYDUS, "not faster than", Case.LOCAL),
+    (Case.NYDUS, "not faster than", Case.REMOTE),
+    (Case.LOCAL, "slower than", Case.CACHE),
+)
+
+
 def order(results: Sequence[CaseResult]) -> tuple[tuple[str, bool], ...]:
     """What the page's chart shows of these cases, in words, and whether it holds here, by the medians."""
-    seen = {result.case: ready(result) for result in results if result.runs}
-    medians = {case: one.p50 for case, one in seen.items()}
-    claims = (
-        (Case.OCI, Case.NYDUS, "slower than"), (Case.NYDUS, Case.LOCAL, "not faster than"),
-        (Case.NYDUS, Case.REMOTE, "not faster than"), (Case.LOCAL, Case.CACHE, "slower than"),
-    )  # fmt: skip
+    medians = {result.case: ready(result).p50 for result in results if result.runs}
     found = []
-    for slow, quick, how in claims:
+    for slow, how, quick in _CLAIMS:
         if slow in medians and quick in medians:
             ratio = medians[slow] / medians[quick]
+            seconds = f"{medians[slow]:.2f} s, {medians[quick]:.2f} s (x {ratio:.2f})"
             holds = ratio > 1 if how == "slower than" else ratio >= 1
-            told = (
-                f"{slow.label} {how} {quick.label}: {medians[slow]:.2f} s, {medians[quick]:.2f} s (x "
-                f"{ratio:.2f})"
-            )
-            if seen[slow].min <= seen[quick].max and seen[quick].min <= seen[slow].max:
-                told += ", and their ranges overlap"
-            found.append((told, holds))
+            found.append((f"{slow.label} {how} {quick.label}: {seconds}", holds))
     return tuple(found)
-
-
-def apart(results: Sequence[CaseResult]) -> str:
-    """What must be said of a comparison of cases that were not measured in turns; "" = nothing."""
-    cases = {result.case for result in results if result.runs}
-    direct = cases & {Case.OCI, Case.NYDUS}
-    if not direct or not cases - direct:
-        return ""
-    names = " and ".join(case.label for case in Case if case in direct)
-    return (
-        f"{names} took turns in rounds of their own, before the others: how the node changed meanwhile "
-        f"is in between"
-    )
 
 
 def body(measured: Sequence[Measured]) -> list[Mapping[str, object]]:
@@ -184,7 +168,6 @@ def body(measured: Sequence[Measured]) -> list[Mapping[str, object]]:
             "oci": one.pair.oci,
             "nydus": one.pair.nydus,
             "incomplete": one.cut,
-            "apart": apart(one.results),
             "cases": [_case(result) for result in one.results],
             "order": [{"claim": claim, "holds": holds} for claim, holds in order(one.results)],
         }
@@ -193,22 +176,23 @@ def body(measured: Sequence[Measured]) -> list[Mapping[str, object]]:
 
 
 def _case(result: CaseResult) -> Mapping[str, object]:
+    times = {
+        "ready_s": ready(result), "first_output_s": _first_output(result), "pull_s": _pulled(result),
+    }  # fmt: skip
+    runs = [
+        {"pull_s": run.pull_s, "first_output_s": run.output_s, "ready_s": run.ready_s, "bytes": run.counted}
+        for run in result.runs
+    ]
     return {
         "case": result.case,
         "title": result.case.label,
         "not_run": result.not_run if not result.runs else "",
-        "ready_s": _of_some(ready(result)),
-        "first_output_s": _of_some(first_output(result)),
-        "pull_s": _of_some(pulled(result)),
+        **{name: seen if seen.n else None for name, seen in times.items()},
         "origin_bytes": _median(result, from_origin),
         "mirror_bytes": _median(result, from_mirror),
         "moved": {name: _middle(result, of) for name, of in _MOVED.items()},
-        "runs": [_run(run) for run in result.runs],
+        "runs": runs,
     }
-
-
-def _of_some(seen: Spread) -> Spread | None:
-    return seen if seen.n else None
 
 
 def _median(result: CaseResult, of: _Bytes) -> int | None:
@@ -221,53 +205,19 @@ def _middle(result: CaseResult, of: Callable[[Counted], int | None]) -> int | No
     return round(known.p50) if known.n else None
 
 
-def _run(run: CaseRun) -> Mapping[str, object]:
-    return {
-        "pull_s": run.pull_s,
-        "first_output_s": run.output_s,
-        "ready_s": run.ready_s,
-        "bytes": run.counted,
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One bar: the median, and how far the quickest and the slowest run are from it. None: it was not run."""
-
-    seconds: float | None
-    below: float = 0.0
-    above: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """The bars of one case, one for each group."""
-
-    title: str
-    bars: tuple[Bar, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Everything that is drawn."""
+    """Everything that is drawn: seconds until ready."""
 
     title: str
-    upwards: str
     groups: tuple[str, ...]
-    series: tuple[Series, ...]
+    """The images' names."""
+    bars: Mapping[Case, tuple[Spread, ...]]
+    """Of each case one for each group: the median, and the range; n is 0 where it was not run."""
 
 
 def chart(measured: Sequence[Measured], what: str) -> Chart:
     """The chart of some pairs; `what` names the command and how often it was started."""
-    series = tuple(Series(case.label, tuple(_bar(one, case) for one in measured)) for case in Case)
-    return Chart(
-        f"time to ready: {what}", "seconds until ready", tuple(one.pair.label for one in measured), series
-    )
-
-
-def _bar(one: Measured, case: Case) -> Bar:
-    found = [result for result in one.results if result.case is case and result.runs]
-    if not found:
-        return Bar(None)
-    seen = ready(found[0])
-    return Bar(seen.p50, seen.p50 - seen.min, seen.max - seen.p50)
+    seen = [{result.case: ready(result) for result in one.results} for one in measured]
+    bars = {case: tuple(one.get(case, spread(())) for one in seen) for case in Case}
+    return Chart(f"time to ready: {what}", tuple(one.pair.label for one in measured), bars)

@@ -212,9 +212,6 @@ class Drawing(Protocol):
     def missing(self) -> str:
         """What is not installed; "" = charts can be drawn."""
 
-    def refused(self, path: str) -> str:
-        """Why no file can be written there; "" = as far as can be told it can."""
-
     def draw(self, chart: Chart, path: str) -> None:
         """Write the chart to a file whose suffix, .svg or .png, says how. Raises FileError."""
 

@@ -8,14 +8,14 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
 
 from agent._pb import dfdaemon_pb2, dfdaemon_pb2_grpc
-from agent.bench.figures import Bar, Chart, Series
+from agent.bench.figures import Chart, Spread
 from agent.errors import FileError, HttpError, ProcessError
 from agent.ports import PeerTask
 from agent.system import walk
@@ -25,6 +25,16 @@ _DROP = "/proc/sys/vm/drop_caches"
 _INTERFACES = "/proc/self/net/dev"
 _SYNC_S = 20.0
 _BLOB = re.compile(r"[0-9a-f]{64}")
+
+
+@contextmanager
+def _told(what: str, place: str = "") -> Iterator[None]:
+    """Raises FileError with these words where the kernel refuses something inside."""
+    try:
+        yield
+    except OSError as error:
+        cause = f"{place}: {error.strerror}" if place else error.strerror or ""
+        raise FileError("NNA1701", what, cause=cause) from None
 
 
 class NodeCaches:
@@ -39,24 +49,19 @@ class NodeCaches:
             ChildProcesses().run(["sync"], deadline_s=_SYNC_S)
         except ProcessError as error:
             late = error.cause
-        try:
-            with walk.opened(_DROP, os.O_WRONLY | os.O_CLOEXEC) as descriptor:
-                os.write(descriptor, b"3\n")
-        except OSError as error:
-            raise FileError(
-                "NNA1701", "the page cache cannot be dropped", cause=f"{_DROP}: {error.strerror}"
-            ) from None
+        with (
+            _told("the page cache cannot be dropped", _DROP),
+            walk.opened(_DROP, os.O_WRONLY | os.O_CLOEXEC) as descriptor,
+        ):
+            os.write(descriptor, b"3\n")
         if late:
             raise FileError("NNA1701", "what was dirty stayed in the page cache", cause=f"sync: {late}")
 
     def cached(self, directory: str) -> frozenset[str]:
         """See ports.Caches."""
-        try:
+        with _told(f"cannot list {directory}"), contextlib.suppress(FileNotFoundError):
             return frozenset(os.listdir(directory))
-        except FileNotFoundError:
-            return frozenset()
-        except OSError as error:
-            raise FileError("NNA1701", f"cannot list {directory}", cause=error.strerror or "") from None
+        return frozenset()
 
     def remove_blob(self, directory: str, blob: str) -> None:
         """See ports.Caches. Their names begin with the blob's (BLOB.blob.data, BLOB.blob.meta,
@@ -67,28 +72,19 @@ class NodeCaches:
         names = sorted(name for name in self.cached(directory) if name.startswith(blob))
         if not names:
             return
-        try:
-            with walk.directory(directory) as top:
-                for name in names:
-                    with contextlib.suppress(FileNotFoundError):
-                        if stat.S_ISREG(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
-                            os.unlink(name, dir_fd=top)
-        except OSError as error:
-            raise FileError(
-                "NNA1701", f"cannot remove the cache of {blob}", cause=error.strerror or ""
-            ) from None
+        with _told(f"cannot remove the cache of {blob}"), walk.directory(directory) as top:
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    if stat.S_ISREG(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
+                        os.unlink(name, dir_fd=top)
 
     def room(self, directory: str) -> tuple[int, int]:
         """See ports.Caches."""
-        while True:
-            try:
-                seen = os.statvfs(directory)
-                return seen.f_bavail * seen.f_frsize, seen.f_blocks * seen.f_frsize
-            except FileNotFoundError:
-                directory = os.path.dirname(directory)
-            except OSError as error:
-                cause = error.strerror or ""
-                raise FileError("NNA1701", f"cannot tell the room below {directory}", cause=cause) from None
+        while not os.path.lexists(directory):
+            directory = os.path.dirname(directory)
+        with _told(f"cannot tell the room below {directory}"):
+            seen = os.statvfs(directory)
+        return seen.f_bavail * seen.f_frsize, seen.f_blocks * seen.f_frsize
 
     def received(self) -> dict[str, int]:
         """See ports.Caches. (proc_pid_net(5), net/dev: the first figure of a line.)"""
@@ -99,7 +95,6 @@ class NodeCaches:
 
 # the directory that containerd takes for a registry without one of its own (docs/hosts.md there)
 _ANY = "_default"
-_FILE = "hosts.toml"
 
 
 class RunHosts:
@@ -113,30 +108,27 @@ class RunHosts:
         """See ports.HostsRoom."""
         self.clear()
         try:
-            with self._told("make"):
-                self._make(content)
+            with self._top("make") as (top, name):
+                walk.make_directory(name, top, 0o700)
+                with walk.directory(name, top) as room:
+                    walk.make_directory(_ANY, room, 0o700)
+                    with walk.directory(_ANY, room) as inner:
+                        walk.write_new("hosts.toml", inner, content, 0o600)
             yield self._path
         finally:
             self.clear()
 
     def clear(self) -> None:
         """See ports.HostsRoom."""
-        with self._told("remove"), walk.directory(os.path.dirname(self._path)) as top:
-            walk.remove_tree(os.path.basename(self._path), top)
-
-    def _make(self, content: bytes) -> None:
-        name = os.path.basename(self._path)
-        with walk.directory(os.path.dirname(self._path)) as top:
-            walk.make_directory(name, top, 0o700)
-            with walk.directory(name, top) as room:
-                walk.make_directory(_ANY, room, 0o700)
-                with walk.directory(_ANY, room) as inner:
-                    walk.write_new(_FILE, inner, content, 0o600)
+        with self._top("remove") as (top, name):
+            walk.remove_tree(name, top)
 
     @contextmanager
-    def _told(self, doing: str) -> Iterator[None]:
+    def _top(self, doing: str) -> Iterator[tuple[int, str]]:
+        """The directory that it lies in, and its name there."""
         try:
-            yield
+            with walk.directory(os.path.dirname(self._path)) as top:
+                yield top, os.path.basename(self._path)
         except OSError as error:
             cause = error.strerror or str(error)
             raise FileError("NNA1701", f"cannot {doing} {self._path}", cause=cause) from None
@@ -192,6 +184,7 @@ def _stub(socket: str, method: str) -> Iterator[Any]:
 
 
 _WIDTH = 0.8  # of a group, which is 1 wide
+# one for each case
 _COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
 
@@ -201,15 +194,6 @@ class MatplotlibDrawing:
     def missing(self) -> str:
         """See ports.Drawing."""
         return "" if importlib.util.find_spec("matplotlib") is not None else "python3-matplotlib"
-
-    def refused(self, path: str) -> str:
-        """See ports.Drawing."""
-        directory = os.path.dirname(path) or "."
-        if not os.path.isdir(directory):
-            return f"{directory} is no directory"
-        if os.path.isdir(path):
-            return "it is a directory"
-        return "" if os.access(directory, os.W_OK) else f"{directory} cannot be written to"
 
     def draw(self, chart: Chart, path: str) -> None:
         """See ports.Drawing. matplotlib keeps its list of fonts in a directory that goes with the
@@ -224,12 +208,12 @@ class MatplotlibDrawing:
             figure = Figure(figsize=(4 + 3 * max(1, len(chart.groups)), 5), layout="constrained")
             axes = figure.add_subplot()
             axes.set_title(chart.title, fontsize="medium")
-            axes.set_ylabel(chart.upwards)
+            axes.set_ylabel("seconds until ready")
             axes.set_xticks(range(len(chart.groups)), chart.groups)
             axes.grid(axis="y", alpha=0.3)
             axes.set_axisbelow(True)
-            for number, series in enumerate(chart.series):
-                _draw_series(axes, series, number, len(chart.series))
+            for number, (case, bars) in enumerate(chart.bars.items()):
+                _draw_case(axes, case.label, bars, number)
             # Below the bars: beside them it would cover one, whichever image comes last.
             axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.08), ncol=3)
             try:
@@ -241,29 +225,17 @@ class MatplotlibDrawing:
 
 
 # Matplotlib has no types.
-def _draw_series(axes: Any, series: Series, number: int, of: int) -> None:  # noqa: ANN401
-    width = _WIDTH / of
-    colour = _COLOURS[number % len(_COLOURS)]
-    name = (
-        series.title if any(bar.seconds is not None for bar in series.bars) else f"{series.title} (not run)"
-    )
+def _draw_case(axes: Any, label: str, bars: Sequence[Spread], number: int) -> None:  # noqa: ANN401
+    """The bars of the case with this number, one in each group, and its entry in the legend."""
+    width, colour = _WIDTH / len(_COLOURS), _COLOURS[number]
+    name = label if any(bar.n for bar in bars) else f"{label} (not run)"
     axes.bar([0], [0], width, color=colour, label=name)  # the legend's entry, also where no bar is drawn
-    for group, bar in enumerate(series.bars):
-        _draw_bar(axes, bar, group - _WIDTH / 2 + (number + 0.5) * width, width, colour)
-
-
-def _draw_bar(axes: Any, bar: Bar, at: float, width: float, colour: str) -> None:  # noqa: ANN401
-    if bar.seconds is None:
-        axes.annotate(
-            "not run", (at, 0), textcoords="offset points", xytext=(0, 4), rotation=90, ha="center",
-            va="bottom",
-            fontsize="x-small", color="gray",
-        )  # fmt: skip
-        return
-    spread = [[bar.below], [bar.above]]
-    axes.bar([at], [bar.seconds], width, color=colour, yerr=spread, capsize=3)
-    axes.annotate(
-        f"{bar.seconds:.2f}", (at, bar.seconds + bar.above), textcoords="offset points", xytext=(0, 3),
-        ha="center",
-        fontsize="x-small",
-    )  # fmt: skip
+    for group, bar in enumerate(bars):
+        at = group - _WIDTH / 2 + (number + 0.5) * width
+        note = {"textcoords": "offset points", "ha": "center", "fontsize": "x-small"}
+        if bar.n:
+            spread = [[bar.p50 - bar.min], [bar.max - bar.p50]]
+            axes.bar([at], [bar.p50], width, color=colour, yerr=spread, capsize=3)
+            axes.annotate(f"{bar.p50:.2f}", (at, bar.max), xytext=(0, 3), **note)
+        else:
+            axes.annotate("not run", (at, 0), xytext=(0, 4), rotation=90, va="bottom", color="gray", **note)

@@ -122,8 +122,5 @@ class FakeDrawing:
     def missing(self) -> str:
         return self.absent
 
-    def refused(self, path: str) -> str:
-        return "/no is no directory" if path.startswith("/no/") else ""
-
     def draw(self, chart: Chart, path: str) -> None:
         self.drawn[path] = chart

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 
 import structlog
 
@@ -232,8 +233,8 @@ def _in_chart(path: str, ports: BenchPorts) -> Iterator[Problem]:
         yield Problem(
             "command line", "--chart", path, "its suffix is neither .svg nor .png", "name x.svg or x.png"
         )
-    elif refused := ports.drawing.refused(path):
-        yield Problem("command line", "--chart", path, refused, "name a file in a directory that is there")
+    elif not Path(path).parent.is_dir():
+        yield Problem("command line", "--chart", path, "its directory is not there", "name another place")
     if missing:
         yield Problem(
             "command line", "--chart", path, f"{missing} is not installed", f"apt install {missing}"
@@ -329,9 +330,6 @@ def _print(context: Context, one: Measured) -> None:
     if one.cut:
         console.line(Toned("incomplete: ", Tone.WARN), f"{one.cut}; n says how often each case was measured")
     console.table(figures.rows(one.results), header=figures.HEADER)
-    apart = figures.apart(one.results)
-    if apart:
-        console.line(Toned(apart, Tone.FAINT))
     for claim, holds in figures.order(one.results):
         console.line(
             Toned("as on the page: ", Tone.GOOD) if holds else Toned("not as on the page: ", Tone.WARN), claim

@@ -117,9 +117,6 @@ def traffic_of(exposition: str) -> Traffic:
     return Traffic(found["BACK_TO_SOURCE"], found["REMOTE_PEER"], found["LOCAL_PEER"], started)
 
 
-_FROM_ZERO = "was started anew meanwhile, and counts from 0 again"
-
-
 @dataclass(frozen=True, slots=True)
 class NodeCounters:
     """What was counted so far.
@@ -135,17 +132,15 @@ class NodeCounters:
     """By interface."""
 
     def since(self, before: NodeCounters, pulled: int) -> Counted:
-        """What one run moved; the figures that cannot be told are None, with the reason."""
-        fetched, traffic, unknown = None, None, []
+        """What one run moved; the figures that cannot be told are None."""
+        fetched, traffic = None, None
         if self.fetched is not None and before.fetched is not None:
             fetched = _moved(self.fetched, before.fetched)
-            unknown += [] if fetched is not None else [f"nydusd {_FROM_ZERO}"]
         if self.traffic is not None and before.traffic is not None:
             traffic = self.traffic.since(before.traffic)
-            unknown += [] if traffic is not None else [f"dfdaemon {_FROM_ZERO}"]
         gone = before.received.keys() - self.received.keys()
         received = None if gone else _moved(self.received, before.received)
-        told = Counted(pulled, fetched, received=received, unknown="; ".join(unknown))
+        told = Counted(pulled, fetched, received=received)
         if traffic is None:
             return told
         return replace(told, source=traffic.source, remote=traffic.remote, local=traffic.local)

@@ -244,8 +244,8 @@ class Rounds:
     def _judge(self, tally: CaseTally, number: int, run: CaseRun, *wanted: Case) -> None:
         """Count a run as what its bytes say that it was."""
         was = came_from(run.counted)
-        if was in wanted:
-            self._count(tally, Case(was), number, run)
+        if isinstance(was, Case) and was in wanted:
+            self._count(tally, was, number, run)
             return
         why = f"its data came otherwise: {was.meaning if isinstance(was, Case) else was}"
         self._reject(tally, why, *wanted)
@@ -275,8 +275,6 @@ class Rounds:
 
     def _count(self, tally: CaseTally, case: Case, number: int, run: CaseRun) -> None:
         tally.add(case, run)
-        if run.counted.unknown:
-            self.notes[f"bytes of a start of {case.label} are not known: {run.counted.unknown}"] = None
         self._tell(f"[{number + 1}/{self._wanted.repetitions}] {case.label}: ready after {run.ready_s:.2f} s")
 
     def _cold(self, image: StartImage, layers: Layers) -> None:
