@@ -64,8 +64,8 @@ def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
 
     No read may fail.
     """
-    scene.fresh_agent(stage.node)
-    with scene.cold_reader(stage.node, stage.ref("reader-nydus"), reads=10) as made:
+    scene.fresh_agent(stage.node, 120)
+    with scene.cold_reader(stage.node, stage.ref("reader-nydus")) as made:
         yield made
         made.wait_for(5)
         assert made.errors() == []
