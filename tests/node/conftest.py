@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.node import boot, scene
+from tests.node import boot, change, scene
 from tests.node.boot import Node, NodeError
 
 LOGS = Path(__file__).parents[2] / "build" / "node-logs"
@@ -48,6 +48,27 @@ def node_factory() -> Iterator[Callable[..., Node]]:
 def node(node_factory: Callable[..., Node]) -> Node:
     """A plain node: containerd, the nydus programs, snapshotter 0.16.1, nothing of ours."""
     return node_factory()
+
+
+@pytest.fixture
+def bare() -> Iterator[Node]:
+    """A node for one test alone, with our package and nothing applied."""
+    with change.installed() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Node]:
+    with change.installed() as made:
+        yield made
+
+
+@pytest.fixture
+def plain(shared: Node) -> Iterator[Node]:
+    """One node for many tests, with our package and nothing applied: each leaves it as it was."""
+    before = change.state(shared)
+    yield shared
+    assert change.state(shared) == before
 
 
 @pytest.fixture(scope="module")

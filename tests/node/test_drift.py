@@ -220,9 +220,7 @@ def test_a_contradiction_names_file_key_both_values_and_a_command(node: Node) ->
 
 def test_with_repair_own_a_node_mends_itself_once_and_does_not_fight(node: Node) -> None:
     node.write("/etc/nydus-agent/conf.d/60-own.toml", '[drift]\nrepair = "own"\n')
-    restarts = node.run(
-        ["systemctl", "show", "--property=InvocationID", "--value", "containerd", UNIT]
-    ).stdout
+    restarts = [node.show(unit, "InvocationID") for unit in ("containerd", UNIT)]
     began = time.monotonic()
     # Read at every pull: putting it back restarts nothing, and so does not have to wait for the budget of
     # restarts.
@@ -231,10 +229,7 @@ def test_with_repair_own_a_node_mends_itself_once_and_does_not_fight(node: Node)
     wait_until_told(node, lambda found: not found)
     took = time.monotonic() - began
     print(f"repaired by itself after {took:.1f} s")
-    assert (
-        node.run(["systemctl", "show", "--property=InvocationID", "--value", "containerd", UNIT]).stdout
-        == restarts
-    )
+    assert [node.show(unit, "InvocationID") for unit in ("containerd", UNIT)] == restarts
     node.run(f"echo '# more' >> {HOSTS}")
     wait_until_told(node, lambda found: ("file-edited", HOSTS) in found)
     done = scene.agent(node, "repair", "--by-itself", check=False)

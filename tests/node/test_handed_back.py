@@ -10,9 +10,8 @@ import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
-from tests.node.test_change import end_container, read_in_container, start_container
+from tests.node.change import NO_CHANGE, end_container, read_in_container, start_container
 from tests.node.test_cut_off import stopped_at
-from tests.node.test_safety import NO_CHANGE
 
 UNIT = "nydus-snapshotter.service"
 PACKAGED = f"/usr/lib/systemd/system/{UNIT}"

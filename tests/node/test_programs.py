@@ -14,7 +14,7 @@ import pytest
 from agent.programs.release import Project
 from tests.node import images, parts, releases_host, scene
 from tests.node.boot import Node
-from tests.node.test_safety import NO_CHANGE
+from tests.node.change import NO_CHANGE
 
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: (mirror \w+ -> |BothBad: |Drift: |ChangedSinceProof: )",

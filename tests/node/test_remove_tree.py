@@ -110,9 +110,7 @@ def settled(node: Node) -> bool:
     """Whether no change of the node is under way or queued."""
     if node.processes(scene.APPLY_UNIT):
         return False
-    state = node.run(
-        ["systemctl", "show", "--property=ActiveState", "--value", scene.APPLY_UNIT]
-    ).stdout.strip()
+    state = node.show(scene.APPLY_UNIT, "ActiveState")
     return (
         state in ("inactive", "failed")
         and scene.APPLY_UNIT not in node.run(["systemctl", "list-jobs"]).stdout
