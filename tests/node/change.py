@@ -13,6 +13,13 @@ from tests.node.boot import Node
 
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 NO_CHANGE = scene.HTTP_SITE.replace("on_install = true", "on_install = false")
+LEFT_OVER = (
+    r"^init.scope: nydus-snapshotter.service: "
+    r"(Found left-over process|This usually indicates unclean termination)"
+)
+"""systemd's warning where the snapshotter restarts beside the nydusd that running containers stand on. That
+is meant (KillMode=process).
+"""
 REF = "127.0.0.1:5000/python-nydus:1"
 
 _GATE = """\

@@ -17,14 +17,12 @@ import pytest
 from tests.bench import report
 from tests.node import scene
 from tests.node.boot import Node, NodeError
+from tests.node.change import LEFT_OVER
 from tests.node.detached import DetachedReader
 
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: (Drift|ChangedSinceProof): ",  # being told is what these tests are about
-    # The snapshotter restarts beside the nydusd that running containers stand on: that is meant
-    # (KillMode=process).
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean "
-    r"termination)",
+    LEFT_OVER,
 )
 
 TEMPLATE, CONFIG = "/etc/nydus/nydusd-config.json", "/etc/nydus/snapshotter.toml"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
-from tests.node.change import NO_CHANGE, end_container, read_in_container, start_container
+from tests.node.change import LEFT_OVER, NO_CHANGE, end_container, read_in_container, start_container
 from tests.node.test_cut_off import stopped_at
 
 UNIT = "nydus-snapshotter.service"
@@ -46,8 +46,7 @@ def own_config(node: Node) -> None:
 
 @pytest.mark.allow_warnings(
     r"^nydus-agent.service: (mirror \w+ -> |BothBad: )",
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean "
-    r"termination)",
+    LEFT_OVER,
 )
 def test_somebody_s_own_snapshotter_ends_as_it_was_and_a_running_container_reads_on() -> None:
     with scene.staged("python-nydus", installed=False) as stage:
@@ -82,8 +81,7 @@ def test_somebody_s_own_snapshotter_ends_as_it_was_and_a_running_container_reads
 @pytest.mark.allow_warnings(
     # after the boot the test's mirror and registry are gone
     r"^nydus-agent.service: (mirror \w+ -> |BothBad: )",
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean "
-    r"termination)",
+    LEFT_OVER,
     # The power may go while systemd's child has not become `sleep` yet: it finds that its parent is gone.
     r"^nydus-snapshotter.service: nydus-snapshotter.service: Failed (to send handoff|at step EXEC spawning "
     r"sleep)",

@@ -10,15 +10,12 @@ import pytest
 
 from tests.node import parts, scene
 from tests.node.boot import Node
-from tests.node.change import CONTAINERD_CONFIG, held_change, let_go, tree
+from tests.node.change import CONTAINERD_CONFIG, LEFT_OVER, held_change, let_go, tree
 from tests.node.detached import DetachedReader
 
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: (mirror \w+ -> |BothBad: )",
-    # The snapshotter restarts beside the nydusd that running containers stand on: that is meant
-    # (KillMode=process).
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean "
-    r"termination)",
+    LEFT_OVER,
 )
 
 SITE = "/etc/nydus-agent/conf.d/60-change.toml"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
-from tests.node.knocker import Knocker
+from tests.node.others import Knocker
 
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 

@@ -12,11 +12,12 @@ import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
+from tests.node.change import LEFT_OVER
 from tests.node.repack import as_version
 
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: (mirror \w+ -> |BothBad: |Drift: |ChangedSinceProof: )",
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean)",
+    LEFT_OVER,
 )
 
 NYDUSD = "/usr/local/bin/nydusd"
