@@ -26,9 +26,10 @@ keeper    the process that holds a node and takes it away when the test run ends
 parts     servers on a node: registries, stand-in mirror, fault front, small scheduler and real dfdaemon
 images    the images, made once; push into a node's registry
 scene     what demo and product tests share: the package installed, containers timed, a container that reads
+change    a node without a change of ours, a change held in its middle, a container beside it
 detached  a container that reads and outlives containerd's restarts
 repack    a package under another version: ours, or one that is installed on the node
-knocker   somebody who tries the mirror's port all the time: shows that a fence has no gap
+others    who holds the mirror's port, and who knocks at it all the time: shows that a fence has no gap
 compiled  what py3compile made of our package, made once
 dfdaemon  the files of a real dfdaemon
 dragonfly a node with a real dfdaemon as its mirror, and load through it

@@ -245,14 +245,11 @@ class Node:
         words = ["bash", "-euc", command] if isinstance(command, str) else list(command)
         if user is not None:
             words = ["runuser", f"--user={user}", "--", *words]
-        join = f'echo $$ >{shlex.quote(str(self._cgroup()))}/cgroup.procs && exec "$@"'
-        enter = ["nsenter", f"--target={self.leader}", "--all", "--wdns=/", "--", *words]
-        return ["sh", "-c", join, "sh", *enter]
-
-    def _cgroup(self) -> Path:
         harness = self._cgroup_root() / "harness"
         harness.mkdir(exist_ok=True)
-        return harness
+        join = f'echo $$ >{shlex.quote(str(harness))}/cgroup.procs && exec "$@"'
+        enter = ["nsenter", f"--target={self.leader}", "--all", "--wdns=/", "--", *words]
+        return ["sh", "-c", join, "sh", *enter]
 
     def _cgroup_root(self) -> Path:
         line = next(
@@ -267,7 +264,11 @@ class Node:
 
     def main_pid(self, unit: str) -> int:
         """The number, on the node, of the process that a unit of it consists of; 0: it does not run."""
-        return int(self.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout)
+        return int(self.show(unit, "MainPID"))
+
+    def show(self, unit: str, name: str) -> str:
+        """A property of a unit of the node, as systemd prints it."""
+        return self.run(["systemctl", "show", f"--property={name}", "--value", unit]).stdout.strip()
 
     def inside(self, path: str) -> Path:
         """A path of the node as the machine sees it, for what must not wait for a program on the node."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.node import boot, scene
+from tests.node import boot, change, scene
 from tests.node.boot import Node, NodeError
 
 LOGS = Path(__file__).parents[2] / "build" / "node-logs"
@@ -50,6 +50,27 @@ def node(node_factory: Callable[..., Node]) -> Node:
     return node_factory()
 
 
+@pytest.fixture
+def bare() -> Iterator[Node]:
+    """A node for one test alone, with our package and nothing applied."""
+    with change.installed() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Node]:
+    with change.installed() as made:
+        yield made
+
+
+@pytest.fixture
+def plain(shared: Node) -> Iterator[Node]:
+    """One node for many tests, with our package and nothing applied: each leaves it as it was."""
+    before = change.state(shared)
+    yield shared
+    assert change.state(shared) == before
+
+
 @pytest.fixture(scope="module")
 def stage() -> Iterator[scene.Stage]:
     """A node with our package applied that has pulled the image of the reader."""
@@ -64,8 +85,8 @@ def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
 
     No read may fail.
     """
-    scene.fresh_agent(stage.node)
-    with scene.cold_reader(stage.node, stage.ref("reader-nydus"), reads=10) as made:
+    scene.fresh_agent(stage.node, 120)
+    with scene.cold_reader(stage.node, stage.ref("reader-nydus")) as made:
         yield made
         made.wait_for(5)
         assert made.errors() == []

@@ -108,3 +108,17 @@ class Load:
             raise NodeError(f"the load ended with {self._process.returncode}")
         result: dict[str, Any] = json.loads(out)
         return result
+
+
+def benched(node: Node, *words: str) -> dict[str, dict[str, Any]]:
+    """The cases of a `nydus-agent bench` of one start each, by name, those too that it could not run."""
+    command = ["nydus-agent", "bench", *words, "-n", "1", "--yes", "--format", "json"]
+    done = node.run([*command, "--dfdaemon-socket", "/run/dragonfly/dfdaemon.sock"], check=False, timeout=600)
+    print(done.stderr)
+    assert done.returncode == 0, done.stdout
+    return {case["case"]: case for case in json.loads(done.stdout)["pairs"][0]["cases"]}
+
+
+def ran(cases: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The cases that were run."""
+    return {name for name, case in cases.items() if case["runs"]}

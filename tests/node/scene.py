@@ -137,9 +137,7 @@ def wait_for_route(node: Node, wanted: str, deadline_s: float = 30) -> float:
 
 
 def fresh_agent(node: Node, deadline_s: float = 30) -> None:
-    """A stop lifts the fence; the next start knows nothing of what was, and needs no dwell before it
-    returns.
-    """
+    """A stop lifts the fence; the next start knows nothing of what was, and so returns without a dwell."""
     for verb in ("stop", "reset-failed", "start"):
         node.run(["systemctl", verb, "nydus-agent.service"])
     wait_for_route(node, "mirror", deadline_s)
@@ -183,9 +181,7 @@ def start_plain(node: Node, ref: str) -> Start:
 
 
 def start_nydus(node: Node, ref: str) -> Start:
-    """A nydus image pulled through CRI and run by `ctr` with the nydus snapshotter, cold, its first output
-    timed.
-    """
+    """The same of a nydus image, pulled through CRI, on the nydus snapshotter; it stays."""
     drop_caches()
     began = time.monotonic()
     pull(node, ref)
@@ -228,6 +224,15 @@ class Read:
         return self.at + self.ms / 1000
 
 
+def read_of(line: str) -> Read:
+    """What a line of the reader says. Raises NodeError for any other (it could not start)."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        raise NodeError(f"reader: {line}") from None
+    return Read(entry["at"], entry["ms"], entry["error"])
+
+
 class Reader:
     """A container that reads all the time; each read is checked and timed in the container itself."""
 
@@ -262,11 +267,7 @@ class Reader:
         """
         *lines, self._rest = (self._rest + self._copy.read()).split(b"\n")
         for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                raise NodeError(f"reader: {line.decode(errors='replace')}") from None
-            self._seen.append(Read(entry["at"], entry["ms"], entry["error"]))
+            self._seen.append(read_of(line.decode(errors="replace")))
         return list(self._seen)
 
     def wait_for(self, count: int, deadline_s: float = 30) -> None:
@@ -284,14 +285,14 @@ class Reader:
         """The slowest read that ended after `since` (epoch seconds)."""
         return max((read.ms for read in self.reads() if read.end >= since), default=0.0)
 
-    def running(self) -> bool:
-        return self._process.poll() is None
+    def kill(self) -> None:
+        kill = ["ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", self._name]
+        self._node.run(kill, check=False)
 
     def stop(self) -> None:
         """End the container."""
-        if self.running():
-            kill = ["ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", self._name]
-            self._node.run(kill, check=False)
+        if self._process.poll() is None:
+            self.kill()
             try:
                 self._process.wait(15)
             except subprocess.TimeoutExpired:
@@ -370,9 +371,7 @@ class Stage:
 def staged(
     *names: str, snapshotter: str = "0.16.1", site: str = HTTP_SITE, installed: bool = True
 ) -> Iterator[Stage]:
-    """A node with an http registry that holds the named images, the stand-in as mirror, and our package
-    applied.
-    """
+    """A node with an http registry of the named images, the stand-in as mirror, and our package applied."""
     with Node(snapshotter=snapshotter) as node:
         stage = dressed(node, *names)
         if installed:

@@ -4,17 +4,15 @@ give, what the bytes say, and nothing left.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from tests.bench import startup
 from tests.node import scene
-from tests.node.dragonfly import DragonflyStage, staged
+from tests.node.dragonfly import DragonflyStage, benched, ran, staged
 
 IMAGES = ("reader", "reader-nydus")
 COMMAND = "/reader read /data 20 0 1"
@@ -36,23 +34,16 @@ def stage() -> Iterator[DragonflyStage]:
         yield made
 
 
-def verb(stage: DragonflyStage, *words: str) -> list[str]:
-    named = ["--oci", stage.ref(IMAGES[0]), "--nydus", stage.ref(IMAGES[1]), "--command", COMMAND, "-n", "1"]
-    return ["nydus-agent", "bench", *named, "--dfdaemon-socket", SOCKET, *words]
+def pair(stage: DragonflyStage) -> list[str]:
+    return ["--oci", stage.ref(IMAGES[0]), "--nydus", stage.ref(IMAGES[1]), "--command", COMMAND]
 
 
 def test_the_cases_of_the_page_are_measured_proved_by_bytes_drawn_and_nothing_is_left(
     stage: DragonflyStage,
 ) -> None:
     before = startup.left(stage.node)
-    done = stage.node.run(
-        verb(stage, "--yes", "--chart", CHART, "--format", "json"), check=False, timeout=600
-    )
-    print(done.stderr)
-    assert done.returncode == 0, done.stdout
-    document = json.loads(done.stdout)
-    cases: dict[str, dict[str, Any]] = {case["case"]: case for case in document["pairs"][0]["cases"]}
-    assert [name for name, case in cases.items() if not case["runs"]] == ["remote-peer"]
+    cases = benched(stage.node, *pair(stage), "--chart", CHART)
+    assert cases.keys() - ran(cases) == {"remote-peer"}
     assert cases["remote-peer"]["not_run"].startswith("no other peer had the image's data")
     moved = {name: case["runs"][0]["bytes"] for name, case in cases.items() if case["runs"]}
     assert moved["nydus-cold"]["source"] == 0 < moved["nydus-cold"]["fetched"]
@@ -72,15 +63,7 @@ def test_a_start_with_data_of_another_peer_is_told_by_the_bytes_of_both_peers(st
     before = startup.left(stage.node)
     size = stage.share(IMAGES[1])
     sent, asked = uploaded(stage), stage.registry.blob_bytes()
-    named = ["--nydus", stage.ref(IMAGES[1]), "--command", COMMAND, "-n", "1", "--yes", "--format", "json"]
-    done = stage.node.run(
-        ["nydus-agent", "bench", *named, "--dfdaemon-socket", SOCKET], check=False, timeout=600
-    )
-    print(done.stderr)
-    assert done.returncode == 0, done.stdout
-    cases: dict[str, dict[str, Any]] = {
-        case["case"]: case for case in json.loads(done.stdout)["pairs"][0]["cases"]
-    }
+    cases = benched(stage.node, "--nydus", stage.ref(IMAGES[1]), "--command", COMMAND)
     moved = cases["remote-peer"]["runs"][0]["bytes"]
     sent, asked = uploaded(stage) - sent, stage.registry.blob_bytes() - asked
     print(f"of {size} bytes: {moved}; the other peer sent {sent:.0f}, the registry {asked}, for all starts")
@@ -101,7 +84,7 @@ def uploaded(stage: DragonflyStage) -> float:
 
 def test_without_yes_it_only_tells_what_it_would_do(stage: DragonflyStage) -> None:
     before = startup.left(stage.node)
-    done = stage.node.run(verb(stage), check=False)
+    done = stage.node.run(["nydus-agent", "bench", *pair(stage)], check=False)
     assert done.returncode == 2
     assert "page cache" in done.stderr
     assert startup.left(stage.node) == before
@@ -111,7 +94,8 @@ def test_an_interrupted_bench_tells_what_it_has_and_leaves_the_node_as_it_found_
     stage: DragonflyStage,
 ) -> None:
     before = startup.left(stage.node)
-    argv = stage.node.argv(verb(stage, "--yes"))
+    socket = ["--dfdaemon-socket", SOCKET]
+    argv = stage.node.argv(["nydus-agent", "bench", *pair(stage), "-n", "1", "--yes", *socket])
     piped = subprocess.PIPE
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=piped, stderr=piped, text=True) as process:
         assert process.stderr is not None
@@ -137,18 +121,8 @@ def _interrupts(stage: DragonflyStage, line: str) -> bool:
 
 def test_a_server_that_never_ends_is_ready_at_its_line_and_is_ended(stage: DragonflyStage) -> None:
     before = startup.left(stage.node)
-    words = [
-        "--oci",
-        stage.ref(IMAGES[0]),
-        "--command",
-        "/reader read /data 20 50 0",
-        "--ready",
-        r'"ms": *[\d.]+',
-    ]
-    done = stage.node.run(
-        ["nydus-agent", "bench", *words, "-n", "1", "--yes", "--format", "json"], timeout=300
-    )
-    oci, *others = json.loads(done.stdout)["pairs"][0]["cases"]
+    words = ["--command", "/reader read /data 20 50 0", "--ready", r'"ms": *[\d.]+']
+    oci, *others = benched(stage.node, "--oci", stage.ref(IMAGES[0]), *words).values()
     assert oci["ready_s"]["p50"] >= oci["first_output_s"]["p50"] > oci["pull_s"]["p50"]
     assert {case["not_run"] for case in others} == {"no nydus image was named"}
     assert startup.left(stage.node) == before
@@ -162,8 +136,9 @@ def test_an_image_that_a_container_uses_stays_and_one_that_nobody_uses_is_taken_
     user = ["--detach", "--cpu-shares", "0", "--snapshotter", "nydus", ref, "a-pod"]
     node.run([*CTR, "run", *user, *["/reader", "read", "/data", "20", "50", "0"]])
     there = startup.left(node)
-    cases = taking_away(stage, ref)
-    assert {name for name, case in cases.items() if case["runs"]} == {"nydus-cache"}
+    taking_away = ["--nydus", ref, "--command", COMMAND, "--take-away"]
+    cases = benched(node, *taking_away)
+    assert ran(cases) == {"nydus-cache"}
     assert "container a-pod uses it" in cases["nydus-cold"]["not_run"]
     assert startup.left(node) == there
 
@@ -171,23 +146,11 @@ def test_an_image_that_a_container_uses_stays_and_one_that_nobody_uses_is_taken_
     node.run([*CTR, "containers", "delete", "a-pod"])
     node.run([*CTR, "snapshots", "--snapshotter", "nydus", "rm", "a-pod"], check=False)
     there = images_and_snapshots(stage)
-    cases = taking_away(stage, ref)
-    measured = {name for name, case in cases.items() if case["runs"]}
-    assert CASES < measured < CASES | {"mirror-cold", "remote-peer"}
+    cases = benched(node, *taking_away)
+    assert CASES < ran(cases) < CASES | {"mirror-cold", "remote-peer"}
     assert cases["nydus-cold"]["runs"][0]["bytes"]["fetched"] > 0
     assert images_and_snapshots(stage) == there
     node.run(["crictl", "rmi", ref])
-
-
-def taking_away(stage: DragonflyStage, ref: str) -> dict[str, dict[str, Any]]:
-    """The cases of a bench of a nydus image that is on the node."""
-    words = ["--nydus", ref, "--command", COMMAND, "-n", "1", "--take-away", "--yes", "--format", "json"]
-    done = stage.node.run(
-        ["nydus-agent", "bench", *words, "--dfdaemon-socket", SOCKET], check=False, timeout=400
-    )
-    print(done.stderr)
-    assert done.returncode == 0, done.stdout
-    return {case["case"]: case for case in json.loads(done.stdout)["pairs"][0]["cases"]}
 
 
 def images_and_snapshots(stage: DragonflyStage) -> set[str]:

@@ -4,75 +4,27 @@ mixed.
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
-
 import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
-from tests.node.test_safety import CONTAINERD_CONFIG, installed, tree
+from tests.node.change import (
+    CONTAINERD_CONFIG,
+    end_container,
+    held_change,
+    let_go,
+    pid_of_apply,
+    read_in_container,
+    start_container,
+    state,
+    tree,
+)
 
 # On a machine with much other work the agent sees a change in its middle.
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: ChangedSinceProof: ",
-    r"^nydus-agent.service: Drift: /usr/local/bin/containerd is gone",  # GATE, which a test takes away
+    r"^nydus-agent.service: Drift: /usr/local/bin/containerd is gone",  # what held a change
 )
-
-GATE = """\
-#!/bin/sh
-case "$*" in *"config dump"*) touch /run/at-the-check; until [ -e /run/go ]; do sleep 0.05; done;; esac
-exec /usr/bin/containerd "$@"
-"""
-"""containerd in PATH, which holds a change where it lets containerd check the new configuration: the
-snapshotter is up by then, and containerd's own configuration is not yet written."""
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Node]:
-    with installed() as made:
-        yield made
-
-
-@pytest.fixture
-def plain(shared: Node) -> Iterator[Node]:
-    """One node for many tests: each leaves it as it was."""
-    before = state(shared)
-    yield shared
-    assert state(shared) == before
-
-
-@pytest.fixture
-def node() -> Iterator[Node]:
-    """A node for one test alone."""
-    with installed() as made:
-        yield made
-
-
-def held_change(node: Node) -> subprocess.Popen[bytes]:
-    """An apply that stands in its middle."""
-    node.write("/usr/local/bin/containerd", GATE, mode=0o755)
-    process = node.popen(["nydus-agent", "apply", "--now"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    node.wait_until(lambda: node.exists("/run/at-the-check"), 30, "the change is in its middle")
-    assert node.exists("/etc/nydus/snapshotter.toml")
-    assert node.run(["systemctl", "is-active", "nydus-snapshotter"]).stdout.strip() == "active"
-    return process
-
-
-def pid_of_apply(node: Node) -> str:
-    return node.run(["pgrep", "--full", "^/usr/bin/python3.*nydus-agent apply"]).stdout.split()[0]
-
-
-def let_go(node: Node, process: subprocess.Popen[bytes]) -> str:
-    node.write("/run/go", "")
-    out, _ = process.communicate(timeout=60)
-    node.run(["rm", "-f", "/usr/local/bin/containerd", "/run/go", "/run/at-the-check"])
-    return out.decode()
-
-
-def state(node: Node) -> tuple[str, str, str]:
-    units = node.run(["systemctl", "is-active", "containerd", "nydus-snapshotter"], check=False).stdout
-    return tree(node), units, node.run("ls /var/lib/nydus-agent/journal 2>/dev/null || true").stdout
 
 
 def test_a_killed_change_is_undone_by_recover(plain: Node) -> None:
@@ -100,14 +52,12 @@ def test_a_killed_change_does_not_stand_in_the_way_of_the_next_one(plain: Node) 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
 def test_a_signal_puts_the_node_back(plain: Node, name: str) -> None:
-    before = state(plain)
     process = held_change(plain)
     plain.run(["kill", f"-{name}", pid_of_apply(plain)])
     told = let_go(plain, process)
     assert process.returncode == 1
     assert f"SIG{name} was received" in told
     assert "the node is as it was before" in told
-    assert state(plain) == before
 
 
 def test_a_second_change_at_the_same_time_is_told_who_holds_the_lock(plain: Node) -> None:
@@ -121,26 +71,6 @@ def test_a_second_change_at_the_same_time_is_told_who_holds_the_lock(plain: Node
         let_go(plain, process)
     assert process.returncode in (0, 3)
     scene.agent(plain, "remove")
-
-
-REF = "127.0.0.1:5000/python-nydus:1"
-
-
-def start_container(node: Node) -> None:
-    """A container from a nydus image that goes on until it is killed."""
-    scene.pull(node, REF)
-    run = ["ctr", "-n", "k8s.io", "run", "--detach", "--cpu-shares", "0"]
-    run += ["--snapshotter", "nydus", REF, "long"]
-    node.run([*run, "python3", "-c", "import time; time.sleep(600)"])
-
-
-def read_in_container(node: Node, path: str) -> str:
-    """A file that nobody has read yet, read in the running container."""
-    return node.run(["ctr", "-n", "k8s.io", "task", "exec", "--exec-id", "read", "long", "cat", path]).stdout
-
-
-def end_container(node: Node) -> None:
-    node.run(["ctr", "-n", "k8s.io", "task", "delete", "--force", "long"])
 
 
 def test_removal_is_refused_under_a_running_container_and_leaves_nothing_behind_after_it(plain: Node) -> None:
@@ -163,10 +93,10 @@ def test_removal_is_refused_under_a_running_container_and_leaves_nothing_behind_
     assert "overlayfs" in plain.run(["crictl", "imagefsinfo"]).stdout
 
 
-def test_a_forced_removal_does_not_pull_the_ground_from_under_a_running_container(node: Node) -> None:
-    scene.agent(node, "apply")
-    start_container(node)
-    removed = scene.agent(node, "remove", "--force")
+def test_a_forced_removal_does_not_pull_the_ground_from_under_a_running_container(bare: Node) -> None:
+    scene.agent(bare, "apply")
+    start_container(bare)
+    removed = scene.agent(bare, "remove", "--force")
     assert "running containers stand on them" in removed.stdout
-    assert "ID" in read_in_container(node, "/etc/os-release")
-    end_container(node)
+    assert "ID" in read_in_container(bare, "/etc/os-release")
+    end_container(bare)

@@ -5,16 +5,22 @@ that is confirmed stays. (test_confirm_killed: whatever becomes of the process a
 from __future__ import annotations
 
 import os
-import subprocess
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
-from tests.node.test_change import GATE, end_container, read_in_container, start_container, state
-from tests.node.test_safety import NO_CHANGE, tree
+from tests.node.change import (
+    at_the_check,
+    end_container,
+    hold,
+    let_go,
+    read_in_container,
+    start_container,
+    state,
+    tree,
+)
 
 # On a machine with much other work the agent sees a change in its middle.
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: ChangedSinceProof: ")
@@ -33,38 +39,18 @@ APPLY = ["nydus-agent", "apply", "--now", "--confirm", f"{TIME_S}s"]
 UNCONFIRMED = "/var/lib/nydus-agent/unconfirmed.json"
 
 
-@pytest.fixture(scope="module")
-def plain() -> Iterator[Node]:
-    """A node with our package and nothing applied: each test leaves it so."""
-    with scene.staged("python-nydus", installed=False) as stage:
-        scene.install_only(stage.node, NO_CHANGE)
-        yield stage.node
-
-
-@pytest.fixture
-def node() -> Iterator[Node]:
-    """The same, for one test alone."""
-    with scene.staged("python-nydus", installed=False) as stage:
-        scene.install_only(stage.node, NO_CHANGE)
-        yield stage.node
-
-
 def is_set(node: Node) -> bool:
-    timer = node.run(["systemctl", "show", "--property=SubState", "--value", "nydus-agent-rollback.timer"])
-    return timer.stdout.strip() == "waiting"
+    return node.show("nydus-agent-rollback.timer", "SubState") == "waiting"
 
 
 def until_taken_back(node: Node) -> None:
     """Wait until the change was taken back: neither its record nor a rollback under way is left."""
 
     def done() -> bool:
+        # Looked at from outside first: half a minute of asking systemd would cost many seconds.
         if node.exists(UNCONFIRMED):
-            # Looked at from outside: half a minute of asking systemd would cost many seconds.
             return False
-        unit = node.run(
-            ["systemctl", "is-active", "nydus-agent-rollback.service"], check=False
-        ).stdout.strip()
-        return unit != "activating"
+        return node.show("nydus-agent-rollback.service", "ActiveState") != "activating"
 
     node.wait_until(done, TIME_S + ROLLBACK_S, "the change was taken back")
 
@@ -101,22 +87,6 @@ class Terminal:
         return told.decode(errors="replace")
 
 
-def hold(node: Node) -> None:
-    """A change stops where it lets containerd check its configuration."""
-    node.write("/usr/local/bin/containerd", GATE, mode=0o755)
-
-
-def release(node: Node, process: subprocess.Popen[bytes]) -> None:
-    """Let it go on, where it still lives."""
-    node.write("/run/go", "")
-    process.wait(60)
-    node.run(["rm", "-f", "/usr/local/bin/containerd", "/run/go", "/run/at-the-check"])
-
-
-def at_the_check(node: Node) -> bool:
-    return node.exists("/run/at-the-check")
-
-
 def test_a_terminal_that_is_closed_after_the_change_does_not_keep_it_from_being_taken_back(
     plain: Node,
 ) -> None:
@@ -147,7 +117,7 @@ def test_a_terminal_that_is_closed_in_the_middle_of_the_change_leaves_the_node_a
     terminal = Terminal(plain, APPLY)
     plain.wait_until(lambda: at_the_check(plain), 30, "the change is in its middle")
     terminal.close()
-    release(plain, terminal.process)
+    let_go(plain, terminal.process)
     until_taken_back(plain)
     assert state(plain) == before
     is_well(plain)
@@ -170,37 +140,37 @@ def test_a_change_that_is_confirmed_stays(plain: Node) -> None:
 
 
 @BOOTED
-def test_a_reboot_is_no_confirmation_and_the_boot_does_not_begin_the_change_anew(node: Node) -> None:
-    before = tree(node)
-    assert scene.agent(node, "apply", "--confirm", "1h", check=False).returncode in (0, 3)
-    node.reboot()
-    assert tree(node) == before
-    is_well(node)
-    recovered = int(_show(node, "nydus-agent-recover.service", "ExecMainExitTimestampMonotonic"))
-    assert 0 < recovered < int(_show(node, "containerd.service", "ActiveEnterTimestampMonotonic"))
-    assert node.run(["systemctl", "is-active", "nydus-snapshotter"], check=False).stdout.strip() != "active"
-    assert "Failed" not in node.journal("nydus-snapshotter.service").rpartition("-- Boot")[2]
-    node.write("/etc/nydus-agent/conf.d/60-all.toml", "[apply]\non_install = true\n")
-    node.power_cut()
-    assert "not due" in scene.agent(node, "due", "boot", check=False).stdout
-    is_well(node)
+def test_a_reboot_is_no_confirmation_and_the_boot_does_not_begin_the_change_anew(bare: Node) -> None:
+    before = tree(bare)
+    assert scene.agent(bare, "apply", "--confirm", "1h", check=False).returncode in (0, 3)
+    bare.reboot()
+    assert tree(bare) == before
+    is_well(bare)
+    recovered = int(bare.show("nydus-agent-recover.service", "ExecMainExitTimestampMonotonic"))
+    assert 0 < recovered < int(bare.show("containerd.service", "ActiveEnterTimestampMonotonic"))
+    assert bare.run(["systemctl", "is-active", "nydus-snapshotter"], check=False).stdout.strip() != "active"
+    assert "Failed" not in bare.journal("nydus-snapshotter.service").rpartition("-- Boot")[2]
+    bare.write("/etc/nydus-agent/conf.d/60-all.toml", "[apply]\non_install = true\n")
+    bare.power_cut()
+    assert "not due" in scene.agent(bare, "due", "boot", check=False).stdout
+    is_well(bare)
 
 
 @BOOTED
-def test_a_power_cut_leaves_the_generation_before_the_one_that_nobody_confirmed(node: Node) -> None:
-    assert scene.agent(node, "apply", check=False).returncode in (0, 3)
-    before = node.run("sha256sum /etc/nydus/* /etc/containerd/config.toml", check=False).stdout
-    node.write("/etc/nydus-agent/conf.d/60-loud.toml", '[snapshotter]\nlog_level = "debug"\n')
-    assert scene.agent(node, "apply", "--confirm", "1h", check=False).returncode in (0, 3)
-    assert node.run("sha256sum /etc/nydus/* /etc/containerd/config.toml", check=False).stdout != before
-    node.power_cut()
-    assert node.run("sha256sum /etc/nydus/* /etc/containerd/config.toml", check=False).stdout == before
-    node.wait_until(
-        lambda: "/var/lib/containerd-nydus" in node.run(["crictl", "imagefsinfo"], check=False).stdout, 30,
+def test_a_power_cut_leaves_the_generation_before_the_one_that_nobody_confirmed(bare: Node) -> None:
+    assert scene.agent(bare, "apply", check=False).returncode in (0, 3)
+    before = bare.run("sha256sum /etc/nydus/* /etc/containerd/config.toml", check=False).stdout
+    bare.write("/etc/nydus-agent/conf.d/60-loud.toml", '[snapshotter]\nlog_level = "debug"\n')
+    assert scene.agent(bare, "apply", "--confirm", "1h", check=False).returncode in (0, 3)
+    assert bare.run("sha256sum /etc/nydus/* /etc/containerd/config.toml", check=False).stdout != before
+    bare.power_cut()
+    assert bare.run("sha256sum /etc/nydus/* /etc/containerd/config.toml", check=False).stdout == before
+    bare.wait_until(
+        lambda: "/var/lib/containerd-nydus" in bare.run(["crictl", "imagefsinfo"], check=False).stdout, 30,
         "CRI uses the snapshotter",
     )  # fmt: skip
-    assert node.run(["systemctl", "is-active", "nydus-snapshotter"]).stdout.strip() == "active"
-    assert "rollback to 1" in scene.agent(node, "generations").stdout
+    assert bare.run(["systemctl", "is-active", "nydus-snapshotter"]).stdout.strip() == "active"
+    assert "rollback to 1" in scene.agent(bare, "generations").stdout
 
 
 def test_containers_that_were_started_meanwhile_read_on_and_can_be_removed(plain: Node) -> None:
@@ -214,7 +184,3 @@ def test_containers_that_were_started_meanwhile_read_on_and_can_be_removed(plain
     plain.run(["ctr", "-n", "k8s.io", "container", "delete", "long"])
     scene.agent(plain, "remove")
     assert tree(plain) == before
-
-
-def _show(node: Node, unit: str, name: str) -> str:
-    return node.run(["systemctl", "show", f"--property={name}", "--value", unit]).stdout.strip()

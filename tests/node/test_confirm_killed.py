@@ -5,35 +5,17 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
-from tests.node.test_change import pid_of_apply, state
-from tests.node.test_confirm import (
-    APPLY,
-    UNCONFIRMED,
-    at_the_check,
-    hold,
-    is_set,
-    is_well,
-    release,
-    until_taken_back,
-)
-from tests.node.test_safety import CONTAINERD_CONFIG, NO_CHANGE
+from tests.node.change import CONTAINERD_CONFIG, at_the_check, hold, let_go, pid_of_apply, state
+from tests.node.test_confirm import APPLY, UNCONFIRMED, is_set, is_well, until_taken_back
 
 # On a machine with much other work the agent sees a change in its middle.
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: ChangedSinceProof: ")
-
-
-@pytest.fixture(scope="module")
-def plain() -> Iterator[Node]:
-    """A node with our package and nothing applied: each test leaves it so."""
-    with scene.staged("python-nydus", installed=False) as stage:
-        scene.install_only(stage.node, NO_CHANGE)
-        yield stage.node
 
 
 def recorded(node: Node) -> bool:
@@ -57,7 +39,7 @@ def test_a_change_that_is_killed_is_undone_in_time(plain: Node, moment: Callable
     process = plain.popen(APPLY, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     plain.wait_until(lambda: moment(plain), 60, "the change is there")
     plain.run(["kill", "-KILL", pid_of_apply(plain)])
-    release(plain, process)
+    let_go(plain, process)
     assert is_set(plain)
     until_taken_back(plain)
     assert state(plain) == before
@@ -73,7 +55,7 @@ def test_a_change_that_was_stopped_on_its_terminal_is_ended_and_undone_in_time(p
     plain.write("/run/go", "")
     until_taken_back(plain)
     process.send_signal(signal.SIGCONT)  # nsenter(1) had stopped with it
-    release(plain, process)
+    let_go(plain, process)
     assert state(plain) == before
     is_well(plain)
 

@@ -19,7 +19,7 @@ import pytest
 
 from tests.node import layout, parts, scene, stock, token_registry, trees
 from tests.node.boot import Node
-from tests.node.test_safety import NO_CHANGE
+from tests.node.change import NO_CHANGE
 
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 

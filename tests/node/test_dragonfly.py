@@ -13,7 +13,6 @@ import pytest
 from tests.node import parts, peers, scene
 from tests.node.boot import Node
 from tests.node.dragonfly import DragonflyStage, Load, staged
-from tests.node.others import held
 from tests.time_bounds import repeated, within
 
 # What these tests bring about is told once, as a warning.
@@ -217,17 +216,6 @@ def test_a_proxy_port_that_is_dead_while_healthy_is_answered_costs_no_read_and_s
     finally:
         stage.node.run(["nft", "delete", "table", "inet", "test"])
     assert "refused" in headline or "reset" in headline
-
-
-def test_another_users_ipv6_socket_beside_dfdaemon_moves_no_read(
-    stage: DragonflyStage, reader: scene.Reader
-) -> None:
-    history, before = len(scene.daemon_status(stage.node)["history"]), requests(stage)
-    with held(stage.node, "ipv6"):
-        reader.wait_for(60)
-        status = scene.daemon_status(stage.node)
-    assert (status["route"], status["mirror"]["owner"], len(status["history"])) == ("mirror", "ok", history)
-    assert requests(stage) > before
 
 
 SQUATTER = """

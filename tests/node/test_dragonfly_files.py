@@ -200,21 +200,9 @@ MADE = "/var/lib/made-by-root"
 
 def made_by_a_user(node: Node) -> str:
     """What is at MADE when any user of the node has asked the proxy for it: mode and owner, or nothing."""
-    ask_for = [f"X-Dragonfly-Output-Path: {MADE}", "X-Dragonfly-Use-P2P: true"]
-    options = [word for header in ask_for for word in ("--header", header)]
-    url = f"{ORIGIN}{REPO}/blobs/{blob()}"
-    command = [
-        "curl",
-        "--silent",
-        "--fail",
-        "--output",
-        "/dev/null",
-        "--proxy",
-        "http://127.0.0.1:4001",
-        *options,
-        url,
-    ]
-    node.run(command, user="nobody")
+    command = ["curl", "--silent", "--fail", "--output", "/dev/null", "--proxy", "http://127.0.0.1:4001"]
+    command += ["--header", f"X-Dragonfly-Output-Path: {MADE}", "--header", "X-Dragonfly-Use-P2P: true"]
+    node.run([*command, f"{ORIGIN}{REPO}/blobs/{blob()}"], user="nobody")
     return node.run(["stat", "--format=%a %U", MADE], check=False).stdout.strip()
 
 

@@ -17,14 +17,12 @@ import pytest
 from tests.bench import report
 from tests.node import scene
 from tests.node.boot import Node, NodeError
+from tests.node.change import LEFT_OVER
 from tests.node.detached import DetachedReader
 
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: (Drift|ChangedSinceProof): ",  # being told is what these tests are about
-    # The snapshotter restarts beside the nydusd that running containers stand on: that is meant
-    # (KillMode=process).
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean "
-    r"termination)",
+    LEFT_OVER,
 )
 
 TEMPLATE, CONFIG = "/etc/nydus/nydusd-config.json", "/etc/nydus/snapshotter.toml"
@@ -220,9 +218,7 @@ def test_a_contradiction_names_file_key_both_values_and_a_command(node: Node) ->
 
 def test_with_repair_own_a_node_mends_itself_once_and_does_not_fight(node: Node) -> None:
     node.write("/etc/nydus-agent/conf.d/60-own.toml", '[drift]\nrepair = "own"\n')
-    restarts = node.run(
-        ["systemctl", "show", "--property=InvocationID", "--value", "containerd", UNIT]
-    ).stdout
+    restarts = [node.show(unit, "InvocationID") for unit in ("containerd", UNIT)]
     began = time.monotonic()
     # Read at every pull: putting it back restarts nothing, and so does not have to wait for the budget of
     # restarts.
@@ -231,10 +227,7 @@ def test_with_repair_own_a_node_mends_itself_once_and_does_not_fight(node: Node)
     wait_until_told(node, lambda found: not found)
     took = time.monotonic() - began
     print(f"repaired by itself after {took:.1f} s")
-    assert (
-        node.run(["systemctl", "show", "--property=InvocationID", "--value", "containerd", UNIT]).stdout
-        == restarts
-    )
+    assert [node.show(unit, "InvocationID") for unit in ("containerd", UNIT)] == restarts
     node.run(f"echo '# more' >> {HOSTS}")
     wait_until_told(node, lambda found: ("file-edited", HOSTS) in found)
     done = scene.agent(node, "repair", "--by-itself", check=False)

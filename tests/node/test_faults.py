@@ -190,25 +190,11 @@ def test_a_raw_front_can_cut_a_tls_connection_that_it_cannot_read() -> None:
         images.push(node, "reader-nydus", f"{registry.host}/reader:1", tls=True)
         front = parts.start_front(node, 5444, 5443, raw=True)
         url = f"https://{parts.REGISTRY_NAME}:5444{REPO}/blobs/{blob()}"
-        fetch = [
-            "curl",
-            "--silent",
-            "--output",
-            "/run/got",
-            "--max-time",
-            "10",
-            "--cacert",
-            registry.ca or "",
-            url,
-        ]
+        fetch = f"curl --silent --output /run/got --max-time 10 --cacert {registry.ca} {url}".split()
         node.run(fetch)
         assert node.run(["sha256sum", "/run/got"]).stdout.split()[0] == blob().removeprefix("sha256:")
         front.fault("cut")
         # Partial file, TLS failure, receive failure.
-        assert node.run(fetch, check=False).returncode in (
-            18,
-            35,
-            56,
-        )
+        assert node.run(fetch, check=False).returncode in (18, 35, 56)
         front.fault("refuse")
         assert node.run(fetch, check=False).returncode == 7  # couldn't connect

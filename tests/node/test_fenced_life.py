@@ -18,13 +18,13 @@ import pytest
 from tests.node import parts, scene
 from tests.node.boot import Node
 from tests.node.detached import DetachedReader
-from tests.node.knocker import Knocker
-from tests.package import deb
+from tests.node.others import Knocker
+from tests.node.repack import as_version
 
 # What these tests bring about is told once, as a warning.
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 
-AGENT = "nydus-agent.service"
+AGENT, NAME = "nydus-agent.service", "nydus-node-agent"
 ENDED = (
     r"^init.scope: (nydus-agent.service: (Main process exited|Failed with|Watchdog timeout|Killing|Start "
     r"request)|Failed to start nydus-agent)"
@@ -218,14 +218,13 @@ def test_restarts_of_the_agent_take_no_read_from_a_mirror_that_is_well(
 def test_an_upgrade_by_apt_while_fenced_lets_nothing_through(
     stage: scene.Stage, reader: scene.Reader, tmp_path: Path
 ) -> None:
-    newer = deb.next_version(deb.unpack(tmp_path), tmp_path)
     snapshotter = stage.node.main_pid("nydus-snapshotter")
     with frozen_mirror(stage) as knocker:
         pid, at = stage.node.main_pid(AGENT), time.time()
-        stage.node.install_deb(newer)
+        stage.node.install_deb(as_version(scene.deb(), "9.9.9", tmp_path))
         status = wait_for_successor(stage.node, pid)
         reader.wait_for(20)
-        assert stage.node.run(["dpkg-query", "--show", "--showformat=${Version}", deb.NAME]).stdout == "9.9.9"
+        assert stage.node.run(["dpkg-query", "--show", "--showformat=${Version}", NAME]).stdout == "9.9.9"
         assert routes(status, at) == {"origin"}
         assert knocker.passed() == []
         assert reader.slowest_ms(at) < 1000
@@ -322,7 +321,7 @@ def test_a_purge_while_fenced_is_refused_with_the_fence_kept_and_a_forced_one_le
         with DetachedReader(node, ref) as reader:
             reader.wait_for(10)
             with frozen_mirror(stage) as knocker:
-                refused = node.run(["apt-get", "--yes", "purge", deb.NAME], check=False, timeout=120)
+                refused = node.run(["apt-get", "--yes", "purge", NAME], check=False, timeout=120)
                 assert refused.returncode != 0
                 assert "nydus-agent remove --force" in refused.stdout + refused.stderr
                 knocker.wait_for(100)
@@ -332,7 +331,7 @@ def test_a_purge_while_fenced_is_refused_with_the_fence_kept_and_a_forced_one_le
             stage.mirror.unit.kill("KILL")
             scene.agent(node, "remove", "--force")
             reader.wait_for(10)
-            node.apt("purge", deb.NAME)
+            node.apt("purge", NAME)
             assert "nydus" not in node.run(["nft", "list", "ruleset"]).stdout
             assert not node.exists("/run/nydus-agent")
             reader.wait_for(20)

@@ -10,9 +10,8 @@ import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
-from tests.node.test_change import end_container, read_in_container, start_container
+from tests.node.change import LEFT_OVER, NO_CHANGE, end_container, read_in_container, start_container
 from tests.node.test_cut_off import stopped_at
-from tests.node.test_safety import NO_CHANGE
 
 UNIT = "nydus-snapshotter.service"
 PACKAGED = f"/usr/lib/systemd/system/{UNIT}"
@@ -47,8 +46,7 @@ def own_config(node: Node) -> None:
 
 @pytest.mark.allow_warnings(
     r"^nydus-agent.service: (mirror \w+ -> |BothBad: )",
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean "
-    r"termination)",
+    LEFT_OVER,
 )
 def test_somebody_s_own_snapshotter_ends_as_it_was_and_a_running_container_reads_on() -> None:
     with scene.staged("python-nydus", installed=False) as stage:
@@ -83,8 +81,7 @@ def test_somebody_s_own_snapshotter_ends_as_it_was_and_a_running_container_reads
 @pytest.mark.allow_warnings(
     # after the boot the test's mirror and registry are gone
     r"^nydus-agent.service: (mirror \w+ -> |BothBad: )",
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean "
-    r"termination)",
+    LEFT_OVER,
     # The power may go while systemd's child has not become `sleep` yet: it finds that its parent is gone.
     r"^nydus-snapshotter.service: nydus-snapshotter.service: Failed (to send handoff|at step EXEC spawning "
     r"sleep)",

@@ -12,9 +12,9 @@ import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
+from tests.node.change import tree
 from tests.node.matrix import ground
 from tests.node.matrix.ground import COMMAND, Ground
-from tests.node.test_safety import tree
 
 # The agent may see a change in its middle.
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |ChangedSinceProof: )")

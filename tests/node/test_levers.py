@@ -96,18 +96,8 @@ def test_a_drill_that_is_killed_ends_by_itself_and_leaves_nothing(
 def test_a_drill_that_is_interrupted_ends_and_tells_how_far_it_came(
     stage: scene.Stage, reader: scene.Reader
 ) -> None:
-    argv = [
-        "timeout",
-        "--preserve-status",
-        "--signal=INT",
-        "4",
-        "nydus-agent",
-        "drill",
-        "mirror-hang",
-        "--for",
-        "10m",
-    ]
-    done = stage.node.run(argv, check=False)
+    drill = "timeout --preserve-status --signal=INT 4 nydus-agent drill mirror-hang --for 10m"
+    done = stage.node.run(drill.split(), check=False)
     assert done.returncode == 130, done.stdout + done.stderr
     assert "reads go to the origin, after " in done.stdout
     assert done.stdout.splitlines()[-1] == "was ended by SIGINT"

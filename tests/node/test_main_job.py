@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.node import images, scene
+from tests.node import images, parts, scene
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +74,19 @@ def picture(stage: scene.Stage) -> str:
         "! -name lock ! -name proof.json -printf '%p %i %T@\\n' | sort; "
         "systemctl show --property=MainPID containerd.service nydus-snapshotter.service"
     ).stdout
+
+
+@pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |BothBad: )")
+def test_after_a_reboot_all_checks_are_proved_again_without_anybody(stage: scene.Stage) -> None:
+    """The last one: the servers around the node do not come back by themselves."""
+    node = stage.node
+    node.reboot()
+    parts.start_registry(node)
+    parts.start_mirror(node)
+    scene.wait_for_route(node, "mirror", 60)
+    units = node.run(["systemctl", "is-active", "nydus-snapshotter", "containerd"]).stdout.split()
+    assert units == ["active"] * 2
+    assert scene.start_nydus(node, stage.ref("python-nydus")).output == "hello from python\n"
+    proof = scene.agent_json(node, "doctor")
+    assert [check["state"] for check in proof["checks"]] == ["ok"] * 10, proof
+    assert node.failed_units() == []

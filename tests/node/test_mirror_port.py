@@ -13,8 +13,7 @@ import pytest
 
 from tests.node import parts, scene
 from tests.node.boot import Node
-from tests.node.knocker import Knocker
-from tests.node.others import held
+from tests.node.others import Knocker, held
 
 AGENT = "nydus-agent.service"
 BESIDE_S = float(os.environ.get("NYDUS_AGENT_TEST_BESIDE_S", "3"))

@@ -40,16 +40,8 @@ def move(node: Node, mirror: parts.Mirror) -> None:
     mirror.unit.stop()
     scene.wait_for_route(node, "origin", 10)
     parts.run_registry(node, "registry-5002", 5002, {"addr": f"{NODE}:5002"})
-    argv = [
-        *_ENTER,
-        "python3",
-        "-m",
-        "tests.node.inside.mirror",
-        "--address",
-        POD,
-        "--rules",
-        json.dumps(mirror.rules),
-    ]
+    argv = [*_ENTER, "python3", "-m", "tests.node.inside.mirror", "--address", POD]
+    argv += ["--rules", json.dumps(mirror.rules)]
     argv += ["--log", mirror.log_path, "--control", mirror.control, "--peers", f"127.0.0.1:5000={NODE}:5002"]
     node.run(["rm", "-f", mirror.log_path, mirror.control])
     parts.start_unit(node, "mirror", argv, env={"PYTHONPATH": stock.PYTHONPATH_ON_NODE})

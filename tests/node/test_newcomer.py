@@ -67,16 +67,8 @@ def release(node: Node, ca: str) -> None:
             node.write(f"{releases_host.PLACE}{place}/{file}", content)
     certificate, key = parts.make_certificate(node, ca, RELEASES)
     parts.name_host(node, RELEASES, "127.0.0.2")
-    arguments = [
-        "--address",
-        "127.0.0.2",
-        "--directory",
-        releases_host.PLACE,
-        "--certificate",
-        certificate,
-        "--key",
-        key,
-    ]
+    arguments = ["--address", "127.0.0.2", "--directory", releases_host.PLACE]
+    arguments += ["--certificate", certificate, "--key", key]
     parts.start_program(node, "releases", "releases", *arguments)
 
 

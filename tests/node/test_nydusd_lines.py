@@ -11,7 +11,7 @@ import pytest
 
 from tests.node import recorded, scene
 from tests.node.boot import Node
-from tests.node.test_symptoms import PROMISED_S, lines
+from tests.node.test_symptoms import PROMISED_S, lines, watched
 from tests.time_bounds import repeated, within
 
 pytestmark = pytest.mark.allow_warnings(
@@ -33,12 +33,6 @@ def node(stage: scene.Stage) -> Iterator[Node]:
     """The node, whose agent goes around refusals again afterwards."""
     yield stage.node
     stage.node.run(["rm", "-f", DROP_IN])
-
-
-def watched(node: Node) -> None:
-    node.wait_until(
-        lambda: scene.daemon_status(node)["symptoms"]["watching"], 30, "nydusd's lines are followed"
-    )
 
 
 @pytest.mark.parametrize("name", REASONS)

@@ -14,11 +14,11 @@ import pytest
 from agent.programs.release import Project
 from tests.node import images, parts, releases_host, scene
 from tests.node.boot import Node
-from tests.node.test_safety import NO_CHANGE
+from tests.node.change import LEFT_OVER, NO_CHANGE
 
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: (mirror \w+ -> |BothBad: |Drift: |ChangedSinceProof: )",
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean)",
+    LEFT_OVER,
     r"ERROR this build does not work here",
 )
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
+from tests.node.change import LEFT_OVER
 
 UNIT = "nydus-snapshotter.service"
 DROP_IN = f"/etc/systemd/system/{UNIT}.d/50-kill.conf"
@@ -19,7 +20,7 @@ RELOAD = ["systemctl", "daemon-reload"]
 
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: (mirror \w+ -> |BothBad: |Drift: |ChangedSinceProof: )",
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean)",
+    LEFT_OVER,
 )
 
 

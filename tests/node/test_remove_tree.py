@@ -110,9 +110,7 @@ def settled(node: Node) -> bool:
     """Whether no change of the node is under way or queued."""
     if node.processes(scene.APPLY_UNIT):
         return False
-    state = node.run(
-        ["systemctl", "show", "--property=ActiveState", "--value", scene.APPLY_UNIT]
-    ).stdout.strip()
+    state = node.show(scene.APPLY_UNIT, "ActiveState")
     return (
         state in ("inactive", "failed")
         and scene.APPLY_UNIT not in node.run(["systemctl", "list-jobs"]).stdout
@@ -140,6 +138,10 @@ def test_what_is_left_on_a_node_is_what_was_named_and_the_command_clears_it(tmp_
         assert [name for name in differs if name != ROOT and not re.match("|".join(KEPT), name)] == []
         node.apt("purge", NAME)
         assert set(difference(before, picture(node))) == {ROOT}
+        assert node.run("pgrep --list-full nydus", check=False).stdout == ""
+        # A unit is known to systemd until the last process of its cgroup has ended.
+        units = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "nydus*"]
+        node.wait_until(lambda: node.run(units).stdout == "", 60, "systemd knows no unit of ours")
         node.run(named[0].rpartition(": ")[2], timeout=120)
         assert difference(before, picture(node)) == {}
         # And nothing in containerd's database stands in the way of a new beginning.

@@ -20,13 +20,11 @@ import pytest
 
 from tests.node import images, parts, scene, stock
 from tests.node.boot import Node
+from tests.node.change import LEFT_OVER
 
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: mirror \w+ -> ",  # reads are refused once the old credential has expired
-    # The snapshotter restarts beside the nydusd that running containers stand on: that is meant
-    # (KillMode=process).
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean "
-    r"termination)",
+    LEFT_OVER,
 )
 
 NEWER = stock.given_version() >= (2, 4, 1)

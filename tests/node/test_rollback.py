@@ -10,16 +10,12 @@ import pytest
 
 from tests.node import parts, scene
 from tests.node.boot import Node
+from tests.node.change import CONTAINERD_CONFIG, LEFT_OVER, held_change, let_go, tree
 from tests.node.detached import DetachedReader
-from tests.node.test_change import held_change, let_go
-from tests.node.test_safety import CONTAINERD_CONFIG, NO_CHANGE, tree
 
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: (mirror \w+ -> |BothBad: )",
-    # The snapshotter restarts beside the nydusd that running containers stand on: that is meant
-    # (KillMode=process).
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean "
-    r"termination)",
+    LEFT_OVER,
 )
 
 SITE = "/etc/nydus-agent/conf.d/60-change.toml"
@@ -93,10 +89,7 @@ def test_a_rollback_holds_over_a_reboot_and_what_is_pending_is_told_without_root
     parts.start_registry(node)
     parts.start_mirror(node)
     scene.wait_for_route(node, "mirror", 60)
-    boot = node.run(
-        ["systemctl", "show", "--property=Result", "--value", "nydus-agent-boot.service"]
-    ).stdout.strip()
-    assert boot == "exec-condition"
+    assert node.show("nydus-agent-boot.service", "Result") == "exec-condition"
     assert system(node) == before
     assert scene.agent(node, "due", "boot", check=False).returncode == 3
     assert scene.agent(node, "plan", "--exit-code", check=False).returncode == 3
@@ -122,13 +115,6 @@ def test_what_the_operator_wrote_into_containerds_configuration_since_survives(n
     node.run(["systemctl", "restart", "containerd"])
 
 
-@pytest.fixture
-def untouched() -> Iterator[Node]:
-    with scene.staged(installed=False) as stage:
-        scene.install_only(stage.node, NO_CHANGE)
-        yield stage.node
-
-
 EDIT = f"echo '# by hand' >>{CONTAINERD_CONFIG}"
 SWAP = (
     "mkdir /home/mo && cp -a /etc/containerd /home/mo/ && chown -R nobody: /home/mo && mv /etc/containerd "
@@ -139,8 +125,8 @@ SWAP = (
 @pytest.mark.allow_warnings(
     r"^nydus-agent.service: ChangedSinceProof: "
 )  # it may see the change in its middle
-def test_what_somebody_writes_between_the_look_and_the_write_is_not_overwritten(untouched: Node) -> None:
-    node = untouched
+def test_what_somebody_writes_between_the_look_and_the_write_is_not_overwritten(bare: Node) -> None:
+    node = bare
     before = tree(node)
     process = held_change(node)
     node.run(EDIT)
@@ -158,8 +144,8 @@ def test_what_somebody_writes_between_the_look_and_the_write_is_not_overwritten(
 @pytest.mark.allow_warnings(
     r"^nydus-agent.service: ChangedSinceProof: "
 )  # it may see the change in its middle
-def test_nothing_is_written_into_a_directory_that_was_swapped_for_a_users_meanwhile(untouched: Node) -> None:
-    node = untouched
+def test_nothing_is_written_into_a_directory_that_was_swapped_for_a_users_meanwhile(bare: Node) -> None:
+    node = bare
     before = tree(node)
     process = held_change(node)
     node.run(SWAP)
@@ -175,8 +161,8 @@ def test_nothing_is_written_into_a_directory_that_was_swapped_for_a_users_meanwh
     assert tree(node) == before
 
 
-def test_a_plan_in_a_file_is_carried_out_exactly_or_not_at_all(untouched: Node) -> None:
-    node = untouched
+def test_a_plan_in_a_file_is_carried_out_exactly_or_not_at_all(bare: Node) -> None:
+    node = bare
     scene.agent(node, "plan", "--output", "/root/plan.json")
     assert node.run(["stat", "--format=%a %U", "/root/plan.json"]).stdout == "600 root\n"
     before = tree(node)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.node import images, parts, scene
 from tests.node.boot import Node, NodeError
-from tests.node.test_safety import CONTAINERD_CONFIG, NO_CHANGE, tree
+from tests.node.change import CONTAINERD_CONFIG, NO_CHANGE, tree
 
 PAUSE = "127.0.0.1:5001/pause:1"
 _CTR = ("ctr", "--namespace=k8s.io")

@@ -165,16 +165,8 @@ def cgroup_of(pid: int, controller: str) -> str:
 
 def told(node: Node) -> dict[str, Any]:
     """What the agent tells on its socket: its file in /run cannot be written."""
-    argv = [
-        "curl",
-        "--silent",
-        "--max-time",
-        "5",
-        "--unix-socket",
-        "/run/nydus-agent/api.sock",
-        "http://localhost/status",
-    ]
-    found: dict[str, Any] = json.loads(node.run(argv).stdout)
+    ask = "curl --silent --max-time 5 --unix-socket /run/nydus-agent/api.sock http://localhost/status"
+    found: dict[str, Any] = json.loads(node.run(ask).stdout)
     return found
 
 
@@ -184,10 +176,7 @@ def test_a_mirror_that_dies_while_the_node_lacks_something_costs_no_read(
 ) -> None:
     node, ref = stage.node, stage.ref("reader-nydus")
     scene.fresh_agent(node, 60)
-    scene.forget(node, ref)
-    scene.pull(node, ref)
-    with scene.Reader(node, ref, pause_ms=60) as reader:
-        reader.wait_for(15)
+    with scene.cold_reader(node, ref) as reader:
         try:
             with scarcity(node):
                 node.wait_until(lambda: told(node)["route"] == "mirror", 30, "reads go to the mirror")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
+from tests.node.change import LEFT_OVER
 from tests.node.matrix import ground
 from tests.node.matrix.ground import COMMAND, Ground
 
@@ -40,7 +41,7 @@ systemctl daemon-reload && systemctl enable --now {UNIT} && systemctl restart co
 
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: (mirror \w+ -> |BothBad: |Drift: |ChangedSinceProof: )",
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean)",
+    LEFT_OVER,
 )
 
 

@@ -47,6 +47,12 @@ def fresh_reader(stage: scene.Stage) -> Iterator[scene.Reader]:
         stage.mirror.fault()
 
 
+def watched(node: Node) -> None:
+    node.wait_until(
+        lambda: scene.daemon_status(node)["symptoms"]["watching"], 60, "nydusd's lines are followed"
+    )
+
+
 def lines(node: Node, since: float) -> list[tuple[float, str]]:
     """What nydusd wrote since then: (when the journal took it, text)."""
     found = []
@@ -118,10 +124,7 @@ def test_an_origin_that_refuses_reads_too_does_not_keep_the_node_from_its_mirror
     front = parts.start_front(node, 5000, 5001)
     try:
         scene.fresh_agent(node, 120)
-        scene.forget(node, stage.ref("reader-nydus"))
-        scene.pull(node, stage.ref("reader-nydus"))
-        with scene.Reader(node, stage.ref("reader-nydus"), pause_ms=60) as reader:
-            reader.wait_for(15)
+        with scene.cold_reader(node, stage.ref("reader-nydus")):
             front.fault("status", status=404, match=READS)
             scene.wait_for_route(node, "origin", 15)
             began = time.time()
@@ -153,9 +156,7 @@ def test_from_nydusds_line_to_the_route(stage: scene.Stage) -> None:
         node.run(["systemctl", "stop", "nydus-agent"])  # forgets, and leaves no fence
         node.run(["systemctl", "start", "nydus-agent"])
         scene.wait_for_route(node, "mirror", 30)
-        node.wait_until(
-            lambda: scene.daemon_status(node)["symptoms"]["watching"], 10, "nydusd's lines are followed"
-        )
+        watched(node)
         since = time.time()
         # It lives until the journal knows whose it is.
         line = f"(sleep 0.3; echo '{HARD[0]}(\"\"))), retry count 3'; sleep 0.5) | systemd-cat"
@@ -168,9 +169,7 @@ def test_from_nydusds_line_to_the_route(stage: scene.Stage) -> None:
 
 def test_a_journal_that_dropped_lines_means_unknown(stage: scene.Stage) -> None:
     node = stage.node
-    node.wait_until(
-        lambda: scene.daemon_status(node)["symptoms"]["watching"], 10, "nydusd's lines are followed"
-    )
+    watched(node)
     flood = "for i in 1 2 3; do seq 20000; sleep 1.1; done | systemd-cat"
     node.run(f"echo $$ >{CGROUP}/cgroup.procs; {flood}", timeout=60)
     node.wait_until(lambda: condition(node) == "True", 10, "the condition holds")
@@ -184,9 +183,7 @@ def test_a_journal_that_dropped_lines_means_unknown(stage: scene.Stage) -> None:
 @pytest.mark.allow_warnings(r"^nydus-agent.service: SymptomsUnknown: ")
 def test_a_reader_of_the_journal_that_dies_is_begun_anew(stage: scene.Stage) -> None:
     node = stage.node
-    node.wait_until(
-        lambda: scene.daemon_status(node)["symptoms"]["watching"], 60, "nydusd's lines are followed"
-    )
+    watched(node)
     procs = "/sys/fs/cgroup/system.slice/nydus-agent.service/cgroup.procs"
     of_journalctl = f"for p in $(cat {procs}); do grep -qx journalctl /proc/$p/comm && echo $p; done; true"
     (first,) = node.run(of_journalctl).stdout.split()
@@ -196,9 +193,7 @@ def test_a_reader_of_the_journal_that_dies_is_begun_anew(stage: scene.Stage) -> 
     node.wait_until(
         lambda: node.run(of_journalctl).stdout.split() not in ([], [first]), 20, "there is another one"
     )
-    node.wait_until(
-        lambda: scene.daemon_status(node)["symptoms"]["watching"], 10, "nydusd's lines are followed"
-    )
+    watched(node)
 
 
 def condition(node: Node) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
-from tests.node.knocker import Knocker
+from tests.node.others import Knocker
 
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 
@@ -128,21 +128,8 @@ def fenced(stage: scene.Stage, monitor: Monitor) -> Iterator[scene.Stage]:
 def serve(node: Node, host: str, port: int, says: str, *, pod: bool = False) -> None:
     name = f"test-{'pod-' if pod else ''}{host.replace('.', '-')}-{port}"
     inside = ["ip", "netns", "exec", "pod"] if pod else []
-    node.run(
-        [
-            "systemd-run",
-            "--quiet",
-            f"--unit={name}",
-            *inside,
-            "python3",
-            "-S",
-            "-c",
-            SERVER,
-            host,
-            str(port),
-            says,
-        ]
-    )
+    command = ["python3", "-S", "-c", SERVER, host, str(port), says]
+    node.run(["systemd-run", "--quiet", f"--unit={name}", *inside, *command])
     node.wait_until(lambda: ask(node, host, port, pod=pod) == says, 10, f"{host}:{port} answers")
 
 

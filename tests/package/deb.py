@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.node import scene
-from tests.node.repack import as_version
 
 NAME = "nydus-node-agent"
 
@@ -55,11 +54,6 @@ def unpack(place: Path) -> Package:
     (place / "members.tar").write_bytes(tar)
     with tarfile.open(place / "members.tar") as members:
         return Package(deb, place / "files", place / "control", tuple(members.getmembers()))
-
-
-def next_version(package: Package, place: Path) -> Path:
-    """The same package as version 9.9.9."""
-    return as_version(package.path, "9.9.9", place)
 
 
 def in_root(

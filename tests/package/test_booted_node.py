@@ -13,7 +13,7 @@ import pytest
 from agent.apply import services
 from agent.catalogue import Message
 from tests.node.boot import Node
-from tests.package.deb import NAME, Package, next_version
+from tests.package.deb import NAME, Package
 
 OTHERS = ("containerd.service",)
 OURS = ("nydus-agent.service", "nydus-agent-inspect.timer", "nydus-agent-inspect.path")
@@ -23,10 +23,6 @@ OURS = ("nydus-agent.service", "nydus-agent-inspect.timer", "nydus-agent-inspect
 def node() -> Iterator[Node]:
     with Node() as node:
         yield node
-
-
-def _show(node: Node, unit: str, name: str) -> str:
-    return node.run(["systemctl", "show", f"--property={name}", "--value", unit]).stdout.strip()
 
 
 def _pids(node: Node) -> dict[str, int]:
@@ -47,8 +43,8 @@ def test_installing_starts_a_watch_and_purging_leaves_nothing(node: Node, packag
 
     node.install_deb(package.path)
     for unit in OURS:
-        assert _show(node, unit, "ActiveState") == "active", node.journal(unit)
-    assert _show(node, "nydus-agent-apply.service", "ExecMainStartTimestampMonotonic") in ("", "0")
+        assert node.show(unit, "ActiveState") == "active", node.journal(unit)
+    assert node.show("nydus-agent-apply.service", "ExecMainStartTimestampMonotonic") in ("", "0")
     assert node.failed_units() == []
     assert node.run(["ps", "-o", "user=", "-p", str(node.main_pid(OURS[0]))]).stdout.strip() == "nydus-agent"
 
@@ -85,19 +81,6 @@ def test_the_journal_explains_what_the_daemon_says_while_it_is_installed(
 
 def _catalogue(node: Node) -> set[str]:
     return {line.split()[0] for line in node.run(["journalctl", "--list-catalog"]).stdout.splitlines()}
-
-
-def test_an_upgrade_restarts_our_daemon_alone(node: Node, package: Package, tmp_path: Path) -> None:
-    node.install_deb(package.path)
-    pids, ours = _pids(node), node.main_pid(OURS[0])
-
-    node.install_deb(next_version(package, tmp_path))
-    assert node.run(["dpkg-query", "--show", "--showformat=${Version}", NAME]).stdout == "9.9.9"
-    for unit in OURS:
-        assert _show(node, unit, "ActiveState") == "active", node.journal(unit)
-    assert node.main_pid(OURS[0]) != ours
-    assert _pids(node) == pids
-    assert _show(node, "nydus-agent-apply.service", "ExecMainStartTimestampMonotonic") in ("", "0")
 
 
 def test_a_reboot_changes_a_node_only_when_its_operator_had_said_so(node: Node, package: Package) -> None:
@@ -144,14 +127,14 @@ def test_a_change_that_was_ordered_waits_until_dpkg_has_finished(node: Node, pac
     unit = "nydus-agent-apply.service"
 
     def has_begun() -> bool:
-        return _show(node, unit, "ExecMainStartTimestampMonotonic") not in ("", "0")
+        return node.show(unit, "ExecMainStartTimestampMonotonic") not in ("", "0")
 
     with node.popen(["python3", "-c", _HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as apt:
         assert apt.stdout is not None
         assert apt.stdin is not None
         assert apt.stdout.readline() == b"held\n"
         node.run(["systemctl", "start", "--no-block", unit])
-        node.wait_until(lambda: _show(node, unit, "SubState") == "start-pre", 20, "the change waits")
+        node.wait_until(lambda: node.show(unit, "SubState") == "start-pre", 20, "the change waits")
         assert not has_begun()
         apt.stdin.close()
         node.wait_until(has_begun, 20, "the change begins once the lock is free")

@@ -45,7 +45,7 @@ LONG = (
     "test_symptoms", "test_checks", "test_contracts", "test_fenced_life", "test_safety", "test_cut_off",
     "test_convert", "test_packages", "test_newcomer", "test_pulls", "test_levers", "test_remove_tree",
     "test_programs", "test_dragonfly", "test_drift", "test_bench", "test_rollback", "test_mirror_faults",
-    "test_life", "test_credentials", "test_scarcity",
+    "test_credentials", "test_scarcity",
 )  # fmt: skip
 """Those of a minute and more, the longest first: one that begins last is waited for while nothing runs beside
 it.
