@@ -60,3 +60,25 @@ def test_a_mirror_that_fails_costs_no_read(
         within(slowest, read_ms, f"mirror {what}: slowest read in ms")
 
     repeated(outage)
+
+
+@pytest.mark.allow_warnings(
+    r"^init.scope: nydus-agent.service: (Main process exited|Failed with|Watchdog timeout|Killing)"
+)
+@pytest.mark.parametrize("signal", ["KILL", "STOP"])
+def test_reads_go_on_when_the_agent_itself_is_killed_or_frozen(stage: scene.Stage, signal: str) -> None:
+    scene.fresh_agent(stage.node, 120)
+    with scene.cold_reader(stage.node, stage.ref("reader-nydus")) as reader:
+        pid = stage.node.main_pid("nydus-agent")
+        stage.node.run(["systemctl", "kill", f"--signal={signal}", "nydus-agent.service"])
+        reader.wait_for(10)
+        stage.node.wait_until(
+            lambda: (
+                stage.node.main_pid("nydus-agent") not in (0, pid)
+                and time.time() - float(scene.daemon_status(stage.node)["at"]) < 2
+            ),
+            15,
+            "the agent is back",
+        )
+        reader.wait_for(10)
+        assert reader.errors() == []
