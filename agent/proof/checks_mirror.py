@@ -14,8 +14,7 @@ from agent.documents.applied import CheckResult
 from agent.documents.status import DaemonStatus
 from agent.errors import FileError, HttpError, PortError
 from agent.facts.node import Effective, Unknown
-from agent.health.evidence import Mode, Route
-from agent.health.owner import Owner, is_loopback, judge
+from agent.health.evidence import Mode, Owner, Route, is_loopback, judge
 from agent.ports import HttpAnswer, Ports
 from agent.proof.checks_runtime import CALL_S, ProofView
 from agent.proof.proofs import failed, failed_by, not_proved, ok
