@@ -19,8 +19,7 @@ from agent.daemon.origins import Origins
 from agent.daemon.probes import Late, Outcome, Right, StaggeredProbe, Wrong
 from agent.daemon.settings import Origin
 from agent.daemon.tasks import jittered
-from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, Probe
-from agent.health.owner import Owner
+from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, Owner, Probe
 from agent.health.patience import canary_window_s
 from agent.health.state import HealthState, State
 

@@ -24,8 +24,7 @@ from agent.codec import DocumentError, Limits, Text, compact, from_document, to_
 from agent.daemon.documents import Document
 from agent.documents.status import Change
 from agent.health.damping import Flap
-from agent.health.evidence import Route, SymptomKind
-from agent.health.owner import Owner
+from agent.health.evidence import Owner, Route, SymptomKind
 from agent.health.policy import Policy
 from agent.health.state import NEVER, Accuser, Cause, HealthState, RaisedFence, State
 from agent.node.machine import present

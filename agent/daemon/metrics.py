@@ -8,12 +8,11 @@ import enum
 from collections.abc import Iterable, Iterator
 
 from agent import __version__
-from agent.daemon.counts import BOUNDS_S, COUNTERS
-from agent.daemon.view import Distribution, View
+from agent.daemon.publish import Distribution, View
+from agent.daemon.record import BOUNDS_S, COUNTERS
 from agent.documents.drift import Kind
 from agent.documents.status import PenaltyStatus, SymptomsStatus
-from agent.health.evidence import Mode, Route
-from agent.health.owner import Owner
+from agent.health.evidence import Mode, Owner, Route
 from agent.health.state import HealthState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

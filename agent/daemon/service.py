@@ -17,11 +17,11 @@ from agent.daemon.documents import Applied, Document, applied
 from agent.daemon.drift import Drift
 from agent.daemon.endpoint import HttpServer, Response
 from agent.daemon.memory import MemoryFile, known_to, recall
+from agent.daemon.publish import Problems, View, marks, quiet, view_of
 from agent.daemon.record import Record
 from agent.daemon.session import End, Session
 from agent.daemon.settings import Places, Settings, settings
 from agent.daemon.tasks import readable, task_group
-from agent.daemon.view import Problems, View, marks, quiet, view_of
 from agent.errors import ConfigError, FenceError, PortError, ProcessError
 from agent.health.evidence import AgentInWant
 from agent.health.state import HealthState, State

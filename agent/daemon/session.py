@@ -19,10 +19,9 @@ from agent.catalogue import Message
 from agent.daemon.canaries import Canaries
 from agent.daemon.documents import Applied, Document, applied, pin, pin_change, pinned, proof_of
 from agent.daemon.lease import FenceLease
-from agent.daemon.listener import MirrorListener
 from agent.daemon.memory import Memory, Reach, adopted
 from agent.daemon.origins import Origins, reads_depend
-from agent.daemon.probes import Pinger, Sentinel
+from agent.daemon.probes import MirrorListener, Pinger, Sentinel
 from agent.daemon.record import ProbeResults, Record
 from agent.daemon.settings import Settings
 from agent.daemon.symptoms import CounterSymptoms, JournalSymptoms, near
@@ -37,12 +36,12 @@ from agent.health.evidence import (
     FenceFailed,
     Mode,
     ModeChanged,
+    Owner,
     OwnerSeen,
     Pinned,
     Tick,
 )
 from agent.health.machine import step, transition
-from agent.health.owner import Owner
 from agent.health.patience import ping_window_s
 from agent.health.policy import Policy
 from agent.health.state import (

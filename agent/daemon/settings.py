@@ -13,7 +13,7 @@ from agent import paths
 from agent.config.model import Config, Refusals, RegistryHost, Scheme
 from agent.daemon.documents import Applied
 from agent.daemon.http_client import Url, parse_url
-from agent.health.owner import is_loopback
+from agent.health.evidence import is_loopback
 from agent.health.policy import Policy, return_delay_s
 
 

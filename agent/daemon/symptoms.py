@@ -15,7 +15,7 @@ from contextlib import closing
 from agent.daemon.http_client import CLOSE, Connection, ProbeError, Url
 from agent.daemon.tasks import jittered
 from agent.health.evidence import Symptom, SymptomKind, SymptomsUnknown
-from agent.health.nydusd_lines import classify, failed
+from agent.health.symptoms import classify, failed
 from agent.ports import Journal, JournalLine
 
 DROPPED_S = 10.0

@@ -13,8 +13,7 @@ from typing import ClassVar
 
 from agent.codec import Count, Port, Text, Time
 from agent.documents.drift import Finding
-from agent.health.evidence import Mode, Route
-from agent.health.owner import Owner
+from agent.health.evidence import Mode, Owner, Route
 from agent.health.state import HealthState
 
 

@@ -26,6 +26,7 @@ from agent.health.evidence import (
     Mode,
     ModeChanged,
     OriginSeen,
+    Owner,
     OwnerSeen,
     PingFailed,
     PingOk,
@@ -36,7 +37,6 @@ from agent.health.evidence import (
     SymptomsUnknown,
     Tick,
 )
-from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.route import route, route_cause, route_reason, settle
 from agent.health.state import (

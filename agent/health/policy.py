@@ -47,7 +47,7 @@ class Policy:
     return_delay_s: float = 0.0
     """This node's slot in the fleet's window; waited only after an outage that was seen here."""
     loopback: bool = True
-    """Whether the mirror's address is one of the node's loopback (see agent.health.owner.is_loopback)."""
+    """Whether the mirror's address is one of the node's loopback (see agent.health.evidence.is_loopback)."""
     canary: bool = True
     """Whether the mirror can reach the node's loopback, on which the canary's object is served. Without a
     canary, pings alone decide: `clean_pings` of them take its place."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from agent.health.damping import Flap
-from agent.health.evidence import Mode, Route, SymptomKind
-from agent.health.owner import Owner
+from agent.health.evidence import Mode, Owner, Route, SymptomKind
 
 NEVER = float("-inf")
 

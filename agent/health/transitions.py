@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias, assert_never
 
 from agent.health import damping, patience
-from agent.health.owner import Owner
+from agent.health.evidence import Owner
 from agent.health.policy import Policy
 from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, Effect, HealthState, State
 

@@ -25,8 +25,7 @@ from agent.documents.applied import CheckResult
 from agent.documents.status import DaemonStatus
 from agent.errors import FileError, HttpError, NydusdError, PortError
 from agent.facts.node import Binary, Unknown
-from agent.health.evidence import Mode, Route
-from agent.health.owner import Owner, is_loopback, judge
+from agent.health.evidence import Mode, Owner, Route, is_loopback, judge
 from agent.outside_json import json_value
 from agent.ports import HttpAnswer, Ports, Trial
 from agent.proof.checks_nydusd import Mount, read_mounts

@@ -118,7 +118,7 @@ def test_the_recorded_lines_are_those_of_the_program(
     # Whether a request is slow is the machine's.
     kept = {text for text in kept if not text.endswith(": slow request")}
     assert kept <= seen, (
-        "the program writes other lines: look at agent/health/nydusd_lines.py, then NYDUSD_RECORD=1"
+        "the program writes other lines: look at agent/health/symptoms.py, then NYDUSD_RECORD=1"
     )
 
 

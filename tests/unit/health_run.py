@@ -13,6 +13,7 @@ from agent.health.evidence import (
     Mode,
     ModeChanged,
     OriginSeen,
+    Owner,
     OwnerSeen,
     PingOk,
     Symptom,
@@ -21,7 +22,6 @@ from agent.health.evidence import (
     Tick,
 )
 from agent.health.machine import step, transition
-from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.state import (
     AskCanary,

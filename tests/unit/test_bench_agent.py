@@ -14,8 +14,16 @@ from agent.config.model import HealthConfig
 from agent.daemon.http_client import Url
 from agent.daemon.probes import Pinged, Pinger
 from agent.daemon.tasks import task_group
-from agent.health.evidence import Failure, LoopLate, OwnerSeen, PingFailed, PingOk, Route, SentinelClosed
-from agent.health.owner import Owner
+from agent.health.evidence import (
+    Failure,
+    LoopLate,
+    Owner,
+    OwnerSeen,
+    PingFailed,
+    PingOk,
+    Route,
+    SentinelClosed,
+)
 from agent.health.policy import Policy
 from agent.health.state import HealthState
 from tests.bench.sim.agent import NEVER_S, Agent, Answer, Round, healthy, staggered, well

@@ -6,11 +6,10 @@ import pytest
 
 from agent.config.model import Config
 from agent.daemon.documents import applied
-from agent.daemon.listener import MirrorListener
+from agent.daemon.probes import MirrorListener
 from agent.daemon.settings import settings
 from agent.facts.node import Listener
-from agent.health.evidence import MirrorEnded
-from agent.health.owner import Owner
+from agent.health.evidence import MirrorEnded, Owner
 from tests.fakes.daemon import FakeListenerProcesses, FakeTables
 
 

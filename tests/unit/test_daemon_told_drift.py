@@ -14,8 +14,8 @@ from agent import paths
 from agent.codec import to_document, to_json
 from agent.daemon.drift import Drift, active_link
 from agent.daemon.lease import FenceLease
+from agent.daemon.publish import Problems, conditions
 from agent.daemon.settings import Places
-from agent.daemon.view import Problems, conditions
 from agent.documents.drift import Expected, Finding, Kind, Remedy
 from agent.health.state import State
 from tests.fakes.daemon import FakeCgroups, FakeWatch

@@ -10,13 +10,13 @@ from agent.health.evidence import (
     CanaryFailed,
     CanaryOk,
     Failure,
+    Owner,
     OwnerSeen,
     PingFailed,
     PingOk,
     SentinelClosed,
     Tick,
 )
-from agent.health.owner import Owner
 from agent.health.state import AskCanary, AskOwner, HealthState
 from tests.unit.health_run import FENCE, GOOD, POLICY, REFUSED, SILENT, STATUS, Run, healthy
 

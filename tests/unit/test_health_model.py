@@ -26,6 +26,7 @@ from agent.health.evidence import (
     Mode,
     ModeChanged,
     OriginSeen,
+    Owner,
     OwnerSeen,
     PingFailed,
     PingOk,
@@ -39,10 +40,8 @@ from agent.health.evidence import (
     Tick,
 )
 from agent.health.machine import at_rest, step, transition
-from agent.health.owner import Owner
 from agent.health.patience import tentative_s
-from agent.health.prospect import prospect
-from agent.health.route import route, route_reason, settle
+from agent.health.route import prospect, route, route_reason, settle
 from agent.health.state import (
     AskCanary,
     AskOrigin,

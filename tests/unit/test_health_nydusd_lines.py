@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.health.evidence import SymptomKind
-from agent.health.nydusd_lines import classify, failed
+from agent.health.symptoms import classify, failed
 
 RETRY = "Read from backend failed: {}, retry count 3"
 STATUS = 'Registry(Request(ErrorWithMsg("")))'

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from agent.facts.node import Listener
-from agent.health.owner import Owner, is_loopback, judge
+from agent.health.evidence import Owner, is_loopback, judge
 from agent.health.policy import return_delay_s
 
 ROOTS = Listener("0.0.0.0", 4001, 0, 1)

@@ -13,6 +13,7 @@ from agent.health.evidence import (
     ClockJump,
     Mode,
     ModeChanged,
+    Owner,
     OwnerSeen,
     PingFailed,
     PingOk,
@@ -21,9 +22,7 @@ from agent.health.evidence import (
     SentinelClosed,
     Tick,
 )
-from agent.health.owner import Owner
-from agent.health.prospect import Prospect, prospect
-from agent.health.route import route
+from agent.health.route import Prospect, prospect, route
 from tests.unit.health_run import BAD, FENCE, GOOD, POLICY, REFUSED, STATUS, Run, healthy
 
 DEATH = (SentinelClosed("eof"), CanaryFailed(10.0, REFUSED, ""))

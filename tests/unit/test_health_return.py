@@ -17,12 +17,12 @@ from agent.health.evidence import (
     CanaryOk,
     ClockJump,
     Failure,
+    Owner,
     OwnerSeen,
     PingFailed,
     PingOk,
     SentinelClosed,
 )
-from agent.health.owner import Owner
 from agent.health.policy import Policy, return_delay_s
 from agent.health.state import HealthState, LiftFence, RaiseFence
 from agent.node.machine import node_identity

@@ -16,6 +16,7 @@ from agent.health.evidence import (
     Mode,
     ModeChanged,
     OriginSeen,
+    Owner,
     OwnerSeen,
     PingFailed,
     PingOk,
@@ -25,7 +26,6 @@ from agent.health.evidence import (
     Tick,
 )
 from agent.health.machine import step, transition
-from agent.health.owner import Owner
 from agent.health.route import route, route_reason
 from agent.health.state import AskOrigin, ExtendFence, HealthState, LiftFence, RaiseFence
 from tests.unit.health_run import BAD, FENCE, GOOD, POLICY, REFUSED, Run, healthy

@@ -13,6 +13,7 @@ from agent.health.evidence import (
     Failure,
     LoopLate,
     MirrorEnded,
+    Owner,
     OwnerSeen,
     PingFailed,
     PingOk,
@@ -20,7 +21,6 @@ from agent.health.evidence import (
     SentinelClosed,
     Tick,
 )
-from agent.health.owner import Owner
 from agent.health.state import AskCanary, AskOwner, ExtendFence, HealthState, LiftFence, RaiseFence
 from tests.unit.health_run import ASKS, BAD, FENCE, GOOD, POLICY, REFUSED, SILENT, Run, healthy
 

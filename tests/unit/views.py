@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.daemon.counts import Counts, SymptomsSeen, Times
 from agent.daemon.documents import LastProof
 from agent.daemon.drift import Drift
 from agent.daemon.lease import FenceLease
+from agent.daemon.publish import Problems, View, conditions
+from agent.daemon.record import Counts, SymptomsSeen, Times
 from agent.daemon.settings import Places
-from agent.daemon.view import Problems, View, conditions
 from agent.documents.status import (
     Change,
     ConditionStatus,
@@ -23,8 +23,7 @@ from agent.documents.status import (
     SymptomSeen,
     SymptomsStatus,
 )
-from agent.health.evidence import Mode, Route
-from agent.health.owner import Owner
+from agent.health.evidence import Mode, Owner, Route
 from agent.health.state import HealthState, State
 from tests.fakes.daemon import FakeCgroups, FakeWatch
 from tests.fakes.fence import FakeFence

@@ -17,6 +17,7 @@ from agent.health.evidence import (
     Mode,
     ModeChanged,
     OriginSeen,
+    Owner,
     OwnerSeen,
     PingFailed,
     PingOk,
@@ -25,7 +26,6 @@ from agent.health.evidence import (
     Tick,
 )
 from agent.health.machine import step
-from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.route import route
 from agent.health.state import AskCanary, AskOwner, State

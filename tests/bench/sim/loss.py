@@ -6,7 +6,7 @@ import math
 import random
 from dataclasses import dataclass, field
 
-from agent.health.owner import Owner
+from agent.health.evidence import Owner
 from tests.bench.sim.agent import NEVER_S, WELL_S, Answer
 
 LOST = Answer(NEVER_S)
