@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias, assert_never
+from typing import TYPE_CHECKING, TypeAlias
 
 from agent.daemon.http_client import CLOSE, Answer, Connection, Headers, ProbeError, Url
 from agent.daemon.origins import Origins
-from agent.daemon.probes import Late, Outcome, Right, StaggeredProbe, Wrong
+from agent.daemon.probes import StaggeredProbe, Wrong
 from agent.daemon.settings import Origin
 from agent.daemon.tasks import jittered
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, Owner, Probe
@@ -81,10 +81,11 @@ class LoopbackCanary:
     ) -> None:
         self._proxy = proxy
         self._served = served
-        self._take = take
         self._through_task = False
         self._task_at = float("-inf")
-        self._probe = StaggeredProbe(tasks, "canary", self._attempt, late=self._answered_late, cap_s=cap_s)
+        self._probe = StaggeredProbe(
+            tasks, Probe.CANARY, CanaryOk, CanaryFailed, self._attempt, late=take, cap_s=cap_s
+        )
 
     async def fetch(self, window_s: float) -> CanaryResult | None:
         """One round; None where our own endpoint does not listen (nothing can be said then)."""
@@ -95,10 +96,7 @@ class LoopbackCanary:
         self._through_task = began - self._task_at >= _TASK_EVERY_S
         if self._through_task:
             self._task_at = began
-        return _result(began, await self._probe.round(window_s))
-
-    def _answered_late(self, began: float, latency_s: float) -> None:
-        self._take(CanaryOk(began, latency_s))
+        return await self._probe.round(window_s)
 
     async def _attempt(self, _number: int) -> Wrong | None:
         authority = f"127.0.0.1:{self._served.port}"
@@ -128,13 +126,14 @@ class RegistryCanary:
         self._status = 0
         self.answers = False
         """Whether the registry itself answered, or stood, when it was asked last without the mirror."""
-        self._probe = StaggeredProbe(tasks, "registry canary", self._attempt, attempts=_REGISTRY_ATTEMPTS)
+        self._probe = StaggeredProbe(
+            tasks, Probe.CANARY, CanaryOk, CanaryFailed, self._attempt, attempts=_REGISTRY_ATTEMPTS
+        )
 
     async def ask(self, origin: Origin, window_s: float) -> CanaryResult | None:
         """One round; None where the failure may be the registry's own."""
         self._origin, self._status = origin, 0
-        began = asyncio.get_running_loop().time()
-        result = _result(began, await self._probe.round(window_s))
+        result = await self._probe.round(window_s)
         if not isinstance(result, CanaryFailed) or result.failure is Failure.REFUSED:
             # That is the mirror's alone.
             return result
@@ -191,18 +190,6 @@ async def _through(proxy: Url, url: str, authority: str, headers: Headers = ()) 
         detail = f"{len(body.content)} bytes trickled in during {took_s * 1000:.0f} ms"
         raise ProbeError(Failure.SILENT, detail)
     return answer, bytes(body.content)
-
-
-def _result(began: float, outcome: Outcome) -> CanaryResult:
-    match outcome:
-        case Right(latency_s):
-            return CanaryOk(began, latency_s)
-        case Wrong(failure, detail):
-            return CanaryFailed(began, failure, detail)
-        case Late(late_s):
-            return LoopLate(late_s, Probe.CANARY)
-        case _:
-            assert_never(outcome)
 
 
 class Canaries:

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, TypeAlias, assert_never
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from agent.daemon.http_client import Connection, ProbeError, Url, ignore
 from agent.daemon.settings import Settings
@@ -40,6 +40,8 @@ LATE_S = 0.05
 _SENTINEL_RETRY_S = 1.0
 _SENTINEL_REST_S = 0.2
 
+Ok = TypeVar("Ok")
+Failed = TypeVar("Failed")
 Pinged: TypeAlias = PingOk | PingFailed | LoopLate
 
 
@@ -53,21 +55,6 @@ class Wrong:
     stale: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Right:
-    """The latency of the first right answer, from the round's beginning."""
-
-    latency_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """Nothing was answered, and the agent itself was late: that says nothing."""
-
-    late_s: float
-
-
-Outcome: TypeAlias = Right | Wrong | Late
 Attempt: TypeAlias = Callable[[int], Coroutine[Any, Any, Wrong | None]]
 """One attempt (its number in the round); None = a right answer. It is cancelled where nobody waits for it any
 more."""
@@ -78,33 +65,35 @@ def stagger_s(window_s: float, attempts: int = ATTEMPTS) -> float:
     return max(_STAGGER_S, window_s / (attempts + 1))
 
 
-class StaggeredProbe:
-    """Rounds of one kind of probe. `late` is told the beginning (loop time) and the latency of an answer that
-    came after its window, within `cap_s` of its beginning.
+class StaggeredProbe(Generic[Ok, Failed]):
+    """Rounds of one kind of probe. Each ends as an event: `ok` (when it began by the loop's time, the
+    latency of the first right answer), `failed`, or LoopLate. `late` is given answers that came after their
+    window, within `cap_s` of its beginning.
     """
 
     def __init__(
         self,
         tasks: asyncio.TaskGroup,
-        name: str,
+        probe: Probe,
+        ok: Callable[[float, float], Ok],
+        failed: Callable[[float, Failure, str], Failed],
         attempt: Attempt,
         *,
         attempts: int = ATTEMPTS,
-        late: Callable[[float, float], None] | None = None,
+        late: Callable[[Ok], None] | None = None,
         cap_s: float = 0.0,
     ) -> None:
         self._tasks = tasks
-        self._name = name
+        self._probe = probe
+        self._ok = ok
+        self._failed = failed
         self._attempt = attempt
         self._attempts = attempts
         self._late = late
         self._cap_s = cap_s
 
-    async def round(self, window_s: float) -> Outcome:
-        """One round; never longer than the window (plus our own lateness).
-
-        Silence is `Wrong` of that kind.
-        """
+    async def round(self, window_s: float) -> Ok | Failed | LoopLate:
+        """One round; never longer than the window (plus our own lateness)."""
         now = asyncio.get_running_loop().time
         began, step_s = now(), stagger_s(window_s, self._attempts)
         end, doubted, launched, launch_at = began + window_s, False, 1, began + step_s
@@ -115,21 +104,21 @@ class StaggeredProbe:
                 done, running = await asyncio.wait(
                     running, timeout=max(0.0, until - now()), return_when=asyncio.FIRST_COMPLETED
                 )
-                outcome = _outcome(done, now() - began)
-                if outcome is not None:
-                    return outcome
+                event = self._event(done, began, now() - began)
+                if event is not None:
+                    return event
                 late_s = now() - end
                 if done:  # stale ones
                     if running:
                         continue
                 elif late_s > LATE_S and doubted:
-                    return Late(late_s)
+                    return LoopLate(late_s, self._probe)
                 elif late_s > LATE_S:  # we were late, so the mirror gets a little more time, once
                     doubted, end = True, now() + _STAGGER_S
                 elif late_s >= 0:
                     self._give_up(began, running)
                     running = set()
-                    return Wrong(Failure.SILENT, f"no answer in {window_s * 1000:.0f} ms")
+                    return self._failed(began, Failure.SILENT, f"no answer in {window_s * 1000:.0f} ms")
                 elif launched >= self._attempts:
                     continue
                 running.add(self._begin(launched))
@@ -138,12 +127,22 @@ class StaggeredProbe:
             for task in running:
                 task.cancel()
 
+    def _event(
+        self, done: set[asyncio.Task[Wrong | None]], began: float, latency_s: float
+    ) -> Ok | Failed | None:
+        """What attempts that have ended say of the round; None: nothing yet."""
+        results = [task.result() for task in done]
+        if None in results:
+            return self._ok(began, latency_s)
+        wrong = next((one for one in results if one is not None and not one.stale), None)
+        return None if wrong is None else self._failed(began, wrong.failure, wrong.detail)
+
     def _begin(self, number: int) -> asyncio.Task[Wrong | None]:
-        return self._tasks.create_task(self._attempt(number), name=f"{self._name}, attempt {number + 1}")
+        return self._tasks.create_task(self._attempt(number), name=f"{self._probe}, attempt {number + 1}")
 
     def _give_up(self, began: float, running: set[asyncio.Task[Wrong | None]]) -> None:
         """What comes from now on is late. It is still listened to, up to the cap."""
-        name = f"{self._name}, late answers"
+        name = f"{self._probe}, late answers"
         self._tasks.create_task(self._await_late(began, running), name=name)
 
     async def _await_late(self, began: float, running: set[asyncio.Task[Wrong | None]]) -> None:
@@ -151,18 +150,10 @@ class StaggeredProbe:
         while late is not None and running and (left_s := began + self._cap_s - now()) > 0:
             done, running = await asyncio.wait(running, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             if any(task.result() is None for task in done):
-                late(began, now() - began)
+                late(self._ok(began, now() - began))
                 break
         for task in running:
             task.cancel()
-
-
-def _outcome(done: set[asyncio.Task[Wrong | None]], latency_s: float) -> Outcome | None:
-    """What attempts that have ended say of the round; None: nothing yet."""
-    results = [task.result() for task in done]
-    if None in results:
-        return Right(latency_s)
-    return next((wrong for wrong in results if wrong is not None and not wrong.stale), None)
 
 
 class Pinger:
@@ -172,32 +163,20 @@ class Pinger:
         self, tasks: asyncio.TaskGroup, url: Url, take: Callable[[PingOk], None], *, cap_s: float
     ) -> None:
         self._url = url
-        self._take = take
         self._kept: Connection | None = None
-        self._probe = StaggeredProbe(tasks, "ping", self._attempt, late=self._answered_late, cap_s=cap_s)
+        self._probe = StaggeredProbe(
+            tasks, Probe.PING, PingOk, PingFailed, self._attempt, late=take, cap_s=cap_s
+        )
 
     async def ping(self, window_s: float) -> Pinged:
         """One round; never longer than the window (plus our own lateness)."""
-        began = asyncio.get_running_loop().time()
-        outcome = await self._probe.round(window_s)
-        match outcome:
-            case Right(latency_s):
-                return PingOk(began, latency_s)
-            case Wrong(failure, detail):
-                return PingFailed(began, failure, detail)
-            case Late(late_s):
-                return LoopLate(late_s, Probe.PING)
-            case _:
-                assert_never(outcome)
+        return await self._probe.round(window_s)
 
     def close(self) -> None:
         """Give the kept connection up."""
         kept, self._kept = self._kept, None
         if kept is not None:
             kept.close()
-
-    def _answered_late(self, began: float, latency_s: float) -> None:
-        self._take(PingOk(began, latency_s))
 
     async def _attempt(self, number: int) -> Wrong | None:
         """The first attempt of a round uses the kept connection. That it broke is no evidence: mirrors may
