@@ -11,7 +11,7 @@ from agent.config.model import Config, RegistryHost, Scheme
 from agent.errors import FileError, HttpError, PortError
 from agent.facts.node import ANY_HOST, CertificateCheck, CredentialsFact, TlsCanary, Unknown
 from agent.ports import Files, HttpAnswer, Ports, TlsSight
-from agent.registry import docker_config, expiring
+from agent.registry import docker_config
 from agent.registry.names import docker_places
 
 CANARY_PATH = "/v2/nydus-agent/canary/blobs/sha256:" + "c" * 64
@@ -138,6 +138,6 @@ def credentials(file: str, files: Files) -> CredentialsFact:
             config, problems = docker_config.inspected(fact, (0,))
             try_ = problems[0].action if problems else ""
             some = bool(config.auths or config.helpers or config.store)
-            return CredentialsFact(path, tuple(map(str, problems)), try_, some, expiring.sources(config))
+            return CredentialsFact(path, tuple(map(str, problems)), try_, some, docker_config.sources(config))
     missing = f"{' or '.join(places.paths)}: is not there, and {places.named} names it"
     return CredentialsFact("", (missing,) if places.named else ())

@@ -12,7 +12,7 @@ from agent import paths
 from agent.config.model import Config, Dialect
 from agent.facts.node import Binary, Facts, FileFact, Unknown, Version
 from agent.programs.versions import RENEWS, TAKES_CREDENTIALS, spelled
-from agent.registry.expiring import EVERY
+from agent.registry.docker_config import EVERY
 
 TRY = (
     "nydus-agent programs lock --nydus 2.4.4 --snapshotter 0.16.1, then programs package, and install the "

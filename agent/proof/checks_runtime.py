@@ -27,7 +27,7 @@ from agent.outside_json import json_value
 from agent.plan import decide
 from agent.ports import Ports
 from agent.programs import versions
-from agent.programs.release import Project
+from agent.programs.versions import Project
 from agent.proof.proofs import failed, failed_by, not_proved, ok, unknown
 
 CALL_S = 5.0

@@ -22,7 +22,7 @@ from agent.proof.checks_nydusd import backend_of
 from agent.proof.checks_runtime import CALL_S, ProofView
 from agent.proof.drift import DriftFound
 from agent.proof.proofs import Proof
-from agent.registry.expiring import source_of
+from agent.registry.docker_config import source_of
 
 _MUST_HOLD = range(1, 8)
 """Checks whose failure undoes a change. What lies above is the mirror's and running containers' affair: a
