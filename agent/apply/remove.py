@@ -22,7 +22,7 @@ from agent.node.observe import observe
 from agent.plan import mounts
 from agent.plan.removal import named_after, removal
 from agent.ports import Ports
-from agent.programs.release import Project
+from agent.programs.versions import Project
 from agent.proof.checks_runtime import image_file_system
 from agent.records import generations
 from agent.steps import (

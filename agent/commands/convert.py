@@ -20,9 +20,9 @@ from agent.commands.running import ENDING, caught_by
 from agent.config.model import Config, Scheme
 from agent.errors import AgentError, ConvertError, Exit, UsageError
 from agent.facts.node import Binary
-from agent.images import names
+from agent.images import manifest
 from agent.images.convert import Converted, ConvertEvent, ConvertJob, convert
-from agent.images.names import ImageName, Platform
+from agent.images.manifest import ImageName, Platform
 from agent.images.nydus_image import BuildOptions
 from agent.images.skopeo import RegistryAccess, Skopeo
 from agent.node import installed
@@ -44,7 +44,7 @@ _T = TypeVar("_T")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SRC, DST, and how."""
     add = parser.add_argument
-    add("source", metavar="SRC", help=f"HOST/REPOSITORY:TAG; or on this machine: {names.SHAPES}")
+    add("source", metavar="SRC", help=f"HOST/REPOSITORY:TAG; or on this machine: {manifest.SHAPES}")
     add(
         "target",
         metavar="DST",
@@ -154,9 +154,11 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 def job_of(args: argparse.Namespace, config: Config, context: Context) -> ConvertJob:
     """What the command line asks for. Raises ConvertError or UsageError; of several problems all."""
     problems = list[AgentError]()
-    source = _or_problem(lambda: names.parse_source(args.source), problems)
-    target = _or_problem(lambda: names.parse_target(args.target), problems)
-    platforms = _or_problem(lambda: names.parse_platforms(args.platform) if args.platform else (), problems)
+    source = _or_problem(lambda: manifest.parse_source(args.source), problems)
+    target = _or_problem(lambda: manifest.parse_target(args.target), problems)
+    platforms = _or_problem(
+        lambda: manifest.parse_platforms(args.platform) if args.platform else (), problems
+    )
     if args.reference and args.by == "nydusify":
         cause = (
             "the layers that it refers to are not in its manifest, so a registry's garbage collection "

@@ -13,7 +13,6 @@ from agent.commands.context import Context, absolute
 from agent.commands.state.picture import read_document
 from agent.config.forms import Form as TextForm
 from agent.config.forms import address_of, endpoint_of
-from agent.config.load import LoadedConfig
 from agent.config.model import Config
 from agent.console import Tone, Toned, counted
 from agent.documents.applied import EffectiveDocument
@@ -21,9 +20,8 @@ from agent.dragonfly.audit import FileKind, audit
 from agent.dragonfly.command_line import DEFAULT_CONFIG
 from agent.dragonfly.live import DfdaemonFile, report
 from agent.dragonfly.render import PAGE, FileForm, is_named, render
-from agent.dragonfly.service import DfdaemonDirectories
 from agent.dragonfly.settings import AuditFinding, AuditReport, Severity, bytes_of
-from agent.dragonfly.site import Peers, Site, Wishes, Wrong, site_of
+from agent.dragonfly.site import Peers, Site, Wishes, site_of
 from agent.dragonfly.yaml_files import YamlDocument, differences
 from agent.errors import ConfigError, Exit, FileError, Problem, UsageError
 from agent.node import dragonfly
@@ -57,24 +55,20 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 def _text_of(file: str, files: Files) -> str:
     """Its text. Raises ConfigError NNA1501."""
-
-    def unreadable(reason: str, action: str) -> ConfigError:
-        problem = Problem(file, "", "", reason, action)
-        try_ = "nydus-agent dragonfly audit FILE"
-        return ConfigError("NNA1501", f"{file} cannot be read", (problem,), try_=try_)
-
+    reason = "it is not there"
     try:
         fact = files.read(absolute(file))
+        if fact is not None and len(fact.content) <= _LONGEST:
+            return fact.content.decode()
+        reason = reason if fact is None else "it is longer than 1 MiB"
     except FileError as error:
-        raise unreadable(error.cause or error.what, "look at the file and its rights") from error
-    if fact is None:
-        raise unreadable("it is not there", "look at the name")
-    if len(fact.content) > _LONGEST:
-        raise unreadable("it is longer than 1 MiB", "is it the right file?")
-    try:
-        return fact.content.decode()
-    except UnicodeDecodeError as error:
-        raise unreadable(f"is not UTF-8 (byte {error.start})", "save it as UTF-8") from None
+        reason = error.cause or error.what
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8"
+    problem = Problem(file, "", "", reason, "is it the right file?")
+    raise ConfigError(
+        "NNA1501", f"{file} cannot be read", (problem,), try_="nydus-agent dragonfly audit FILE"
+    )
 
 
 def _sound(found: _Sound | tuple[Problem, ...], file: str) -> _Sound:
@@ -101,9 +95,6 @@ def _audit(args: argparse.Namespace, context: Context) -> Exit:
     config = context.load_config().config
     if not args.live:
         file = args.file or context.path(DEFAULT_CONFIG)
-        if file.endswith((".service", ".conf")):
-            what = f"{file} is a file of a unit: systemd tells all of them together"
-            raise UsageError("NNA1002", what, try_="sudo nydus-agent dragonfly audit --live")
         text = _text_of(file, wire.root_files("/"))
         found = _sound(audit(file, text, config, FileKind(args.kind) if args.kind else None), file)
         return _show(context, found)
@@ -190,9 +181,9 @@ def _render(args: argparse.Namespace, context: Context) -> Exit:
     _check(form, given, page=args.page, file=file)
     if file is not None:
         found = DfdaemonFile.of(file, _text_of(file, wire.root_files("/")))
-        own = DfdaemonDirectories.of(_sound(found.problems or found, file).peer)
-        given |= {"storage": own.storage, "socket": own.socket, "cache": own.cache}
-    made = YamlDocument(PAGE[form]) if args.page else render(form, _site(context.load_config(), given, file))
+        own = _sound(found.problems or found, file)
+        given |= {"storage": own.storage, "socket": own.socket}
+    made = YamlDocument(PAGE[form]) if args.page else render(form, _site(context.load_config().config, given))
     text = made if isinstance(made, str) else made.text()
     context.console.line(text.rstrip("\n"))
     differ = differences(PAGE[form], made) if form in PAGE and isinstance(made, YamlDocument) else ()
@@ -203,28 +194,21 @@ def _render(args: argparse.Namespace, context: Context) -> Exit:
 
 def _check(form: FileForm, given: Mapping[str, object], *, page: bool, file: str | None) -> None:
     """Raises UsageError where an option has no meaning for this form, or one is missing."""
-    help_ = "nydus-agent dragonfly render --help"
-    if file is not None and form is not FileForm.UNIT:
-        raise UsageError("NNA1002", f"--dfdaemon is not for {form}", try_=help_)
-    if file is not None and "storage" in given:
-        raise UsageError("NNA1002", "--dfdaemon says where pieces lie: leave --storage out", try_=help_)
-    for option in _OPTIONS:
-        if option.name in given and (page or form not in option.forms):
-            why = "changes nothing of the page's own values" if page else f"is not for {form}"
-            raise UsageError("NNA1002", f"{option.flag} {why}", try_=help_)
+    wrong = [option.flag for option in _OPTIONS
+             if option.name in given and (page or form not in option.forms)]  # fmt: skip
+    if file is not None and (form is not FileForm.UNIT or "storage" in given):
+        wrong.append("--dfdaemon")
     if page and form not in PAGE:
-        what = f"the page has no {form}, so --page cannot print it"
-        raise UsageError("NNA1002", what, try_=help_)
-    if form is FileForm.DYNCONFIG and not given:
+        wrong.append("--page")
+    if wrong:
+        what = f"{wrong[0]} is not for {form}{' with --page' if page else ''}"
+        raise UsageError("NNA1002", what, try_="nydus-agent dragonfly render --help")
+    schedulers = _schedulers(given)
+    if form is FileForm.DYNCONFIG and not schedulers:
         what = "dynconfig needs to know where a scheduler is"
         raise UsageError("NNA1002", what, try_="nydus-agent dragonfly render dynconfig --scheduler HOST:8002")
-    schedulers = _schedulers(given)
-    named = [one for one in schedulers if is_named(one)]
-    if named and len(schedulers) > 1:
-        what = (
-            f"--scheduler {named[0]}: beside others only addresses; dfdaemon takes one name alone for "
-            f"all schedulers"
-        )
+    if len(schedulers) > 1 and any(map(is_named, schedulers)):
+        what = "--scheduler: dfdaemon takes addresses, or one name alone for all schedulers"
         try_ = "nydus-agent dragonfly render dynconfig --scheduler ADDRESS:8002 …"
         raise UsageError("NNA1002", what, try_=try_)
 
@@ -233,58 +217,29 @@ def _schedulers(given: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(given.get("schedulers", ()))  # type: ignore[arg-type]  # argparse's list of texts
 
 
-def _site(loaded: LoadedConfig, given: Mapping[str, object], file: str | None) -> Site:
+def _site(config: Config, given: Mapping[str, object]) -> Site:
     """Raises ConfigError (NNA1501) with every problem."""
     values = {
         **given,
         "schedulers": _schedulers(given),
         "peers": Peers(str(given.get("peers", Peers.CLIENT))),
     }
-    site = site_of(loaded.config, Wishes(**values))  # type: ignore[arg-type]  # argparse has checked them
+    site = site_of(config, Wishes(**values))  # type: ignore[arg-type]  # argparse has checked them
     if isinstance(site, Site):
         return site
-    problems = tuple(_problem(wrong, loaded, file) for wrong in site)
-    raise ConfigError("NNA1501", "Dragonfly's files cannot be rendered from this", problems)
-
-
-_IN_FILE = {
-    "--storage": "storage.dir",
-    "socketPath": "download.server.socketPath",
-    "cacheDir": "server.cacheDir",
-}
-
-
-def _problem(wrong: Wrong, loaded: LoadedConfig, file: str | None) -> Problem:
-    key, value, reason, action = wrong
-    if file is not None and key in _IN_FILE:
-        return Problem(file, _IN_FILE[key], value, reason, action)
-    place = "command line" if key.startswith("--") else loaded.origins.get(key, "default")
-    return Problem(place, key, value, reason, action)
+    raise ConfigError("NNA1501", "Dragonfly's files cannot be rendered from this", site)
 
 
 # What argparse makes of values
 
 
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text} is no whole number from {low} to {high}")
-        return int(text)
-
-    return number
-
-
-def _text(what: str, is_right: Callable[[str], bool]) -> Callable[[str], str]:
+def _text(what: str, is_right: Callable[[str], object]) -> Callable[[str], str]:
     def text(value: str) -> str:
         if not is_right(value):
             raise argparse.ArgumentTypeError(f"{value} is {what}")
         return value
 
     return text
-
-
-def _is_path(text: str) -> bool:
-    return TextForm.PATH.complaint(text) is None
 
 
 def _is_host(text: str) -> bool:
@@ -301,14 +256,6 @@ def _is_manager(text: str) -> bool:
     return text.startswith(("http://", "https://")) and endpoint_of(text) is not None
 
 
-def _is_user(text: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,30}", text) is not None
-
-
-def _is_path_or_empty(text: str) -> bool:
-    return TextForm.OPTIONAL_PATH.complaint(text) is None
-
-
 def _bandwidth(text: str) -> int:
     found = bytes_of(text)
     if found is None or found < 10**6:
@@ -316,29 +263,19 @@ def _bandwidth(text: str) -> int:
     return found
 
 
-_NODE_PORT = _number(30000, 32767)  # Kubernetes' own range of node ports
-_PATH = _text("no absolute path", _is_path)
-_PATH_OR_EMPTY = _text("no absolute path", _is_path_or_empty)
+_PATH = _text("no absolute path", lambda text: TextForm.PATH.complaint(text) is None)
+_PATH_OR_EMPTY = _text("no absolute path", lambda text: TextForm.OPTIONAL_PATH.complaint(text) is None)
 _HOST = _text("not the address of one host", _is_host)
 _HOST_PORT = _text("not HOST:PORT, such as 10.0.0.1:8002", _is_host_port)
 _MANAGER = _text("not the manager's http://HOST:65003", _is_manager)
-_USER = _text("no name of a user", _is_user)
-_OF_PEERS, _OF_NODE_PORTS = (
-    (FileForm.HELM_VALUES, FileForm.DFDAEMON),
-    (FileForm.KIND, FileForm.PEER_SERVICE),
-)
+_USER = _text("no name of a user", re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,30}").fullmatch)
+_OF_PEERS = (FileForm.HELM_VALUES, FileForm.DFDAEMON)
 _OPTIONS = (
     _Option("peers", "--peers", (FileForm.HELM_VALUES, FileForm.PEER_SERVICE),
             {"choices": [peer.value for peer in Peers]},
             "whose proxy nodes use: their own peer's, or the seed peers' (default client)"),
     _Option("exposed", "--exposed", (FileForm.HELM_VALUES,), {"action": "store_true", "default": None},
             "the peers listen on all addresses, as peer-service needs it, and not for their node alone"),
-    _Option("workers", "--workers", (FileForm.KIND,), {"type": _number(1, 100), "metavar": "N"},
-            "how many workers (default 2)"),
-    _Option("proxy_node_port", "--proxy-node-port", _OF_NODE_PORTS, {"type": _NODE_PORT, "metavar": "PORT"},
-            "the Service's port on the nodes for the proxy (default 30950)"),
-    _Option("health_node_port", "--health-node-port", _OF_NODE_PORTS, {"type": _NODE_PORT, "metavar": "PORT"},
-            "the same for the health URL (default 30951)"),
     _Option("manager", "--manager", (FileForm.DFDAEMON,), {"type": _MANAGER, "metavar": "URL"},
             "the manager; without one dynconfig.yaml names the schedulers"),
     _Option("schedulers", "--scheduler", (FileForm.DYNCONFIG,),

@@ -20,8 +20,7 @@ from agent.node import installed
 from agent.node.installed import Programs
 from agent.ports import Files
 from agent.programs.lock import ARCHITECTURES, Lock, Release, merged, select
-from agent.programs.release import NAMED_IN, ProgramName, Project, package_of
-from agent.programs.versions import architecture
+from agent.programs.versions import NAMED_IN, ProgramName, Project, architecture, package_of
 
 HELP = "make Debian packages of the nydus programs, and list those that are installed"
 NEEDS_ROOT = False
@@ -89,22 +88,22 @@ def _versions(args: argparse.Namespace) -> dict[Project, str]:
 
 
 def _run_lock(args: argparse.Namespace, context: Context) -> Exit:
-    from agent.programs import download, pin  # requests, for this alone
+    from agent.programs import archive, package
 
     versions = _versions(args)
     if not versions:
         raise UsageError("NNA1002", "no version was named", try_="nydus-agent programs lock --nydus 2.4.4")
     path = Path(args.output).absolute()
-    before = pin.read_lock(path) if path.exists() else Lock()
-    download.check_source(args.source)
+    before = package.read_lock(path) if path.exists() else Lock()
+    archive.check_source(args.source)
     seen: list[Release] = []
     try:
         for project, version in versions.items():
             for arch in _arches(args, context):
                 each = _progress(context, f"{project} {version} ({arch})")
-                seen.append(pin.pin(project, version, arch, args.source, time.time(), each))
+                seen.append(package.pin(project, version, arch, args.source, time.time(), each))
         made = merged(before, seen, str(path))
-        pin.write_lock(path, made)
+        package.write_lock(path, made)
     except OSError as error:
         cause = f"{error.filename or path}: {error.strerror or error}"
         raise ProgramsError("NNA1111", f"{path} cannot be made", cause=cause) from None
@@ -136,10 +135,10 @@ def _tell_lock(context: Context, made: Lock, seen: list[Release], path: Path) ->
 
 
 def _run_package(args: argparse.Namespace, context: Context) -> Exit:
-    from agent.programs import download, package, pin  # requests, for this alone
+    from agent.programs import archive, package
 
-    wanted = select(pin.read_lock(Path(args.lock)), _versions(args), [Arch(one) for one in args.arch])
-    download.check_source(args.source)
+    wanted = select(package.read_lock(Path(args.lock)), _versions(args), [Arch(one) for one in args.arch])
+    archive.check_source(args.source)
     directory, processes = Path(args.output).absolute(), wire.program_ports(context.root).processes
     made = [
         package.make(one, args.source, directory, processes, _progress(context, str(one))) for one in wanted

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from agent.config.model import Config, Scheme, Switch
 from agent.dragonfly.settings import AuditFinding, NotLooked, PeerSettings, Severity
-from agent.dragonfly.yaml_files import shown
+from agent.dragonfly.site import STORAGE, SYSTEM_CA
 
 REQUESTS = 4000
 """In a second; dfdaemon's own default. nydusd reads some 1 MiB at a time."""
@@ -150,23 +150,24 @@ def _disk(peer: PeerSettings) -> Iterator[AuditFinding]:
     in_memory = ("/tmp/", "/run/", "/var/run/", "/dev/shm/")  # noqa: S108 - looked for
     if str(peer.value("storage.dir")).startswith(in_memory) and not peer.helm:
         why = "That is memory, or is emptied at each boot: a cache belongs on a disk."
-        yield peer.finding("storage", _TRAP, "storage.dir", "/var/lib/dragonfly/", why)
+        yield peer.finding("storage", _TRAP, "storage.dir", STORAGE, why)
 
 
 def _certificate(peer: PeerSettings) -> Iterator[AuditFinding]:
     """dfdaemon verifies nobody unless it is told against what."""
     key = "proxy.registryMirror.cert"
-    if not peer.value(key):
-        why = (
-            "dfdaemon takes any certificate of a registry: who sits between chooses what a tag means. With "
-            "it manifests and tokens come over verified TLS; blobs never do (client v1.5), but a digest "
-            "tells them."
-        )
-        change = (
-            f"mount a file with CAs, as `nydus-agent dragonfly render helm-values` does, then {peer.after}"
-        )
-        file = "its path in the pod" if peer.helm else "/etc/ssl/certs/ca-certificates.crt"
-        yield peer.finding("certificate", _TRAP, key, file, why, change=change if peer.helm else "")
+    if peer.value(key):
+        return
+    why = (
+        "dfdaemon takes any certificate of a registry: who sits between chooses what a tag means. With it "
+        "manifests and tokens come over verified TLS; blobs never do (client v1.5), but a digest tells them."
+    )
+    if peer.helm:
+        render = "mount a file with CAs, as `nydus-agent dragonfly render helm-values` does"
+        change = f"{render}, then {peer.after}"
+        yield peer.finding("certificate", _TRAP, key, "its path in the pod", why, change=change)
+    else:
+        yield peer.finding("certificate", _TRAP, key, SYSTEM_CA, why)
 
 
 LISTENERS = {
@@ -223,7 +224,6 @@ _PATH = "/v2/name/blobs/sha256:" + "0" * 64
 _ANY = "registry.invalid"
 """Stands for a registry that nobody has named; nydus images may come from any."""
 _RULES = "proxy.rules"
-_LONGEST = 1000
 _EXPLOSIVE = re.compile(r"[*+}][?]?\)[*+{]")
 """A repetition of a repetition: Rust's engine takes it, ours might not come to an end."""
 
@@ -237,36 +237,32 @@ def _rules(peer: PeerSettings) -> Sequence[_Rule]:
 
 def _blobs(peer: PeerSettings, config: Config) -> Iterator[AuditFinding | NotLooked]:
     """Findings of the rules, for the registries of agent.toml and all others."""
-    compiled = [(_compiled(rule), rule) for rule in _rules(peer)]
-    for regex, rule in compiled:
-        if regex is None:
-            why = f"cannot tell what {peer.name(_RULES)} {shown(rule.get('regex'))} matches"
+    missed, plain, secure = list[str](), list[str](), list[str]()
+    for scheme, host in _registries(config):
+        name = "registries that agent.toml does not name" if host == _ANY else host
+        try:
+            rule = _first(_rules(peer), f"http://{host}{_PATH}")
+        except (re.error, RecursionError, OverflowError):
+            why = f"cannot tell what {peer.name(_RULES)} {peer.text(_RULES)} matches"
             yield NotLooked("rules", why, untold=True)
             return
-    chosen = [
-        (scheme, host, _first(compiled, f"http://{host}{_PATH}")) for scheme, host in _registries(config)
-    ]
-    missed = [host for _, host, rule in chosen if rule is None]
-    plain = [host for scheme, host, rule in chosen if scheme is Scheme.HTTPS and not _tls(rule)]
-    secure = [host for scheme, host, rule in chosen if scheme is Scheme.HTTP and _tls(rule)]
-    if missed:
-        why = f"No rule matches blobs of {_hosts(missed)}: dfdaemon only forwards them, and no peer helps."
-        yield _of_rules(peer, "rules", "a rule with regex blobs/sha256.*", why)
-        return
-    if plain:
-        why = (
-            "nydusd asks https registries through its proxy in plain http; without useTLS dfdaemon speaks "
-            f"plain http to the TLS port of {_hosts(plain)}, and such images can only go around the peers."
-        )
-        yield _of_rules(peer, "tls-rule", "useTLS: true in the rule of https registries", why)
-    if secure:
-        why = (
-            f"dfdaemon would speak TLS to {_hosts(secure)}, which agent.toml says speaks http: each read "
-            f"fails."
-        )
-        yield _of_rules(
-            peer, "http-rule", "a rule without useTLS for http registries, before the others", why
-        )
+        if rule is None:
+            missed.append(name)
+        elif bool(rule.get("useTLS")) is not (scheme is Scheme.HTTPS):
+            (plain if scheme is Scheme.HTTPS else secure).append(name)
+    rendered = f"set {peer.name(_RULES)} as `nydus-agent dragonfly render` prints it, then {peer.after}"
+    for item, hosts, recommended, why in (
+        ("rules", missed, "a rule with regex blobs/sha256.*",
+         "No rule matches blobs of {}: dfdaemon only forwards them, and no peer helps."),
+        ("tls-rule", plain, "useTLS: true in the rule of https registries",
+         "nydusd asks https registries through its proxy in plain http; without useTLS dfdaemon speaks plain "
+         "http to the TLS port of {}, and such images can only go around the peers."),
+        ("http-rule", secure, "a rule without useTLS for http registries, before the others",
+         "dfdaemon would speak TLS to {}, which agent.toml says speaks http: each read fails."),
+    ):  # fmt: skip
+        if hosts:
+            why = why.format(", ".join(hosts))
+            yield peer.finding(item, _TRAP, _RULES, recommended, why, change=rendered)
 
 
 def _registries(config: Config) -> Iterator[tuple[Scheme, str]]:
@@ -278,29 +274,12 @@ def _registries(config: Config) -> Iterator[tuple[Scheme, str]]:
             yield Scheme.HTTPS, _ANY if host == "*" else host
 
 
-def _compiled(rule: _Rule) -> re.Pattern[str] | None:
-    """Rust's expressions are nearly Python's; None where they are not."""
-    regex = ".*" if rule.get("regex") is None else str(rule["regex"])
-    if len(regex) > _LONGEST or _EXPLOSIVE.search(regex):
-        return None
-    try:
-        return re.compile(regex)
-    except (re.error, RecursionError, OverflowError):
-        return None
-
-
-def _first(rules: Sequence[tuple[re.Pattern[str] | None, _Rule]], url: str) -> _Rule | None:
-    return next((rule for regex, rule in rules if regex is not None and regex.search(url)), None)
-
-
-def _tls(rule: _Rule | None) -> bool:
-    return bool(rule and rule.get("useTLS"))
-
-
-def _hosts(hosts: Sequence[str]) -> str:
-    return ", ".join("registries that agent.toml does not name" if host == _ANY else host for host in hosts)
-
-
-def _of_rules(peer: PeerSettings, item: str, recommended: str, why: str) -> AuditFinding:
-    change = f"set {peer.name(_RULES)} as `nydus-agent dragonfly render` prints it, then {peer.after}"
-    return peer.finding(item, _TRAP, _RULES, recommended, why, change=change)
+def _first(rules: Sequence[_Rule], url: str) -> _Rule | None:
+    """The first rule that matches: Rust's expressions are nearly Python's. Raises re.error where not."""
+    for rule in rules:
+        regex = ".*" if rule.get("regex") is None else str(rule["regex"])
+        if _EXPLOSIVE.search(regex):
+            raise re.error("might not come to an end")
+        if re.search(regex, url):
+            return rule
+    return None

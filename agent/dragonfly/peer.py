@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from agent.dragonfly import page
+from agent.dragonfly import site as page
 from agent.dragonfly.checks import DISK_HIGH, DISK_LOW, REQUESTS
 from agent.dragonfly.site import STATS_PORT, UPLOAD_PORT, Peers, Site
 from agent.dragonfly.yaml_files import Explained, YamlDocument

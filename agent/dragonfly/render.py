@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent.config.forms import address_of
-from agent.dragonfly import page
+from agent.dragonfly import site as page
 from agent.dragonfly.peer import dfdaemon, helm_values
-from agent.dragonfly.service import DfdaemonDirectories
-from agent.dragonfly.site import Peers, Site
+from agent.dragonfly.site import CACHE, Peers, Site
 from agent.dragonfly.yaml_files import Explained, YamlDocument
 
 
@@ -50,10 +49,9 @@ PAGE: Mapping[FileForm, Mapping[str, Any]] = {
 
 def _kind(site: Site) -> YamlDocument:
     """A cluster of kind whose first worker's peer can be reached from the machine."""
-    wishes = site.wishes
     mappings = [
         {"containerPort": inner, "hostPort": listener.port, "listenAddress": listener.address}
-        for inner, listener in ((wishes.proxy_node_port, site.proxy), (wishes.health_node_port, site.health))
+        for inner, listener in ((page.PROXY_NODE_PORT, site.proxy), (page.HEALTH_NODE_PORT, site.health))
     ]
     why = (
         "The ports are those of mirror.url and mirror.ping_url in agent.toml. The page gives no "
@@ -61,13 +59,7 @@ def _kind(site: Site) -> YamlDocument:
         "machine."
     )
     first = {"role": "worker", "extraPortMappings": Explained(mappings, why)}
-    nodes: object = [
-        {"role": "control-plane"},
-        first,
-        *({"role": "worker"} for _ in range(wishes.workers - 1)),
-    ]
-    if wishes.workers != 2:
-        nodes = Explained(nodes, "As many workers as --workers says; the page has 2.")
+    nodes = [{"role": "control-plane"}, first, {"role": "worker"}]
     head = _head(FileForm.KIND, "kind create cluster --config FILE")
     return YamlDocument.of({**page.KIND, "nodes": nodes}, head)
 
@@ -82,8 +74,8 @@ def _peer_service(site: Site) -> YamlDocument:
     ports = [
         {"name": f"http-{port}", "nodePort": outer, "port": port}
         for outer, port in (
-            (wishes.proxy_node_port, site.proxy.port),
-            (wishes.health_node_port, site.health.port),
+            (page.PROXY_NODE_PORT, site.proxy.port),
+            (page.HEALTH_NODE_PORT, site.health.port),
         )
     ]
     spec = {
@@ -123,7 +115,7 @@ def is_named(scheduler: str) -> bool:
 def _unit(site: Site) -> str:
     """The drop-in for dfdaemon.service."""
     wishes = site.wishes
-    own = DfdaemonDirectories(wishes.storage, wishes.socket, wishes.logs, wishes.cache).all
+    own = (wishes.storage, wishes.socket, wishes.logs, CACHE)
     # Within quotation marks (systemd.syntax(7)); in a command a dollar sign begins a variable.
     quoted = [path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") for path in own]
     made = " ".join(f'"{path}"' for path in quoted).replace("$", "$$")
@@ -139,27 +131,21 @@ def render(form: FileForm, site: Site) -> YamlDocument | str:
     return _RENDERERS[form](site)
 
 
-def _helm(site: Site) -> YamlDocument:
-    return helm_values(site, _head(FileForm.HELM_VALUES, "helm install … dragonfly/dragonfly -f FILE"))
-
-
-def _dfdaemon(site: Site) -> YamlDocument:
-    start = "systemctl restart dfdaemon"
-    return dfdaemon(
-        site, (f"{FileForm.DFDAEMON.file}, checked with {page.CHECKED}. In force after: {start}",)
-    )
-
-
 def _head(form: FileForm, command: str) -> tuple[str, ...]:
     checked = f"{form.file} of Dragonfly's page on Nydus, checked with {page.CHECKED}"
     return (f"{checked}; `--page` prints the page's own. Use: {command}",)
 
 
+_DFDAEMON_HEAD = (
+    f"{FileForm.DFDAEMON.file}, checked with {page.CHECKED}. In force after: systemctl restart dfdaemon"
+)
 _RENDERERS: Mapping[FileForm, Callable[[Site], YamlDocument | str]] = {
     FileForm.KIND: _kind,
-    FileForm.HELM_VALUES: _helm,
+    FileForm.HELM_VALUES: lambda site: helm_values(
+        site, _head(FileForm.HELM_VALUES, "helm install … dragonfly/dragonfly -f FILE")
+    ),
     FileForm.PEER_SERVICE: _peer_service,
-    FileForm.DFDAEMON: _dfdaemon,
+    FileForm.DFDAEMON: lambda site: dfdaemon(site, (_DFDAEMON_HEAD,)),
     FileForm.DYNCONFIG: _dynconfig,
     FileForm.UNIT: _unit,
 }

@@ -5,11 +5,11 @@ what an audit finds in them. Client v1.5.10 (dragonfly-client-config/src/dfdaemo
 from __future__ import annotations
 
 import enum
-import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.config.forms import address_of
 from agent.dragonfly.command_line import LEVELS, level_of
 from agent.dragonfly.yaml_files import shown
 
@@ -56,18 +56,10 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_address(value: object) -> bool:
-    try:
-        ipaddress.ip_address(value if isinstance(value, str) else "")
-    except ValueError:
-        return False
-    return True
-
-
 def _is_rules(value: object) -> bool:
     return isinstance(value, Sequence) and all(
         isinstance(rule, Mapping)
-        and all(KeyForm.TEXT.takes(rule.get(key)) for key in ("regex", "redirect"))
+        and KeyForm.TEXT.takes(rule.get("regex"))
         and KeyForm.BOOL.takes(rule.get("useTLS"))
         and rule.get("schedulingPolicy") in (None, "auto", "always")
         for rule in value
@@ -78,11 +70,11 @@ _TAKES: Mapping[KeyForm, Callable[[object], bool]] = {
     KeyForm.BOOL: lambda value: isinstance(value, bool),
     KeyForm.COUNT: _is_count,
     KeyForm.TEXT: lambda value: isinstance(value, str),
-    KeyForm.ADDRESS: _is_address,
+    KeyForm.ADDRESS: lambda value: isinstance(value, str) and address_of(value) is not None,
     KeyForm.DURATION: lambda value: isinstance(value, str) and seconds_of(value) is not None,
-    KeyForm.SIZE: lambda value: _is_count(value) or (isinstance(value, str) and bytes_of(value) is not None),
+    KeyForm.SIZE: lambda value: bytes_of(str(value)) is not None,
     KeyForm.RULES: _is_rules,
-    KeyForm.LEVEL: lambda value: not isinstance(value, bool) and level_of(str(value)) is not None,
+    KeyForm.LEVEL: lambda value: level_of(str(value)) is not None,
     KeyForm.ANY: lambda _: True,
 }
 
@@ -119,35 +111,10 @@ JUDGED: Mapping[str, tuple[KeyForm, object]] = {
 """Keys that an audit judges: their form, and
 dfdaemon's own default (None: of no concern, or releases differ)."""
 
-_TLS = ("caCert", "cert", "key")
-_OTHERS: Mapping[str, Sequence[str]] = {
-    "host": ("idc", "location", "hostname", "ip", "schedulerClusterID"),
-    "server": ("pluginDir", "adaptiveRateLimit"),
-    "download": ("protocol", "backToSourceConcurrentPieceCount", "server.requestBufferSize"),
-    "upload": ("disableShared", *(f"{side}.{key}" for side in ("server", "client") for key in _TLS),
-               *(f"server.{key}" for key in ("ip", "port", "requestRateLimit", "requestBufferSize"))),
-    "manager": ("addr", *_TLS),
-    "scheduler": ("announceInterval", "scheduleTimeout", "maxScheduleCount", *_TLS),
-    "seedPeer": ("enable", "type"),
-    "dynconfig": ("refreshInterval",),
-    "storage": ("writebackMode", "cacheCapacity",
-                *(f"server.{key}" for key in ("ip", "tcpPort", "tcpFastopen", "quicPort"))),
-    "gc": ("interval", *(f"policy.{key}" for key in (
-        "taskTTL", "persistentTaskTTL", "persistentCacheTaskTTL", "pageCacheIdleTimeout", "diskThreshold"))),
-    "proxy": ("server.port", "server.caCert", "server.caKey", "registryMirror.addr"),
-    "health": ("server.port",), "metrics": ("server.port",), "stats": ("server.port",),
-    "security": ("enable",),
-    "network": ("enableIPv6",),
-    "backend": ("requestHeader", "maxRetries", "enableCacheTemporaryRedirect", "cacheTemporaryRedirectTTL",
-                "putConcurrentChunkCount", "putChunkSize", "putTimeout"),
-}  # fmt: skip
-KNOWN = frozenset(
-    [*JUDGED, "tracing", *(f"{table}.{key}" for table, keys in _OTHERS.items() for key in keys)]
-)
-"""All keys of dfdaemon.yaml; it ignores any other without a word."""
-RULE_KEYS = ("regex", "useTLS", "redirect", "filteredQueryParams", "schedulingPolicy")
-ALIASES = {f"gc.policy.dist{rest}": f"gc.policy.disk{rest}" for rest in
-           ("Threshold", "HighThresholdPercent", "LowThresholdPercent")}  # fmt: skip
+ALIASES = {
+    f"gc.policy.dist{rest}": f"gc.policy.disk{rest}"
+    for rest in ("HighThresholdPercent", "LowThresholdPercent")
+}
 """Old spellings that dfdaemon still reads, and the chart writes."""
 
 _CHART: Mapping[str, object] = {
@@ -177,8 +144,6 @@ CHART_MOUNTS = (
 )
 CHART_TAG = "v1.4.0"
 """Of the image of both kinds of peers."""
-CHART_ONLY = frozenset({"console", "log", "log.level"})
-"""Keys of the chart's `config` that become options of the command line."""
 
 
 class Severity(enum.StrEnum):
@@ -224,8 +189,8 @@ class AuditReport:
     def of(subject: str, found: Iterable[AuditFinding | NotLooked]) -> AuditReport:
         """Of all that an audit came upon, traps first."""
         told = tuple(found)
-        findings = sorted((one for one in told if isinstance(one, AuditFinding)),
-                          key=lambda one: one.severity is not Severity.TRAP)  # fmt: skip
+        findings = [one for one in told if isinstance(one, AuditFinding)]
+        findings.sort(key=lambda one: one.severity is not Severity.TRAP)
         return AuditReport(subject, tuple(findings), tuple(one for one in told if isinstance(one, NotLooked)))
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,20 +19,6 @@ _WIDTH = 110
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's core schema: "yes", "1:30" and dates are texts, and "<<" is a key like any other."""
-
-    def construct_mapping(  # PyYAML's own parameters
-        self,
-        node: yaml.MappingNode,
-        deep: bool = False,  # noqa: FBT001, FBT002
-    ) -> dict[Any, Any]:
-        """Raises ConstructorError where a key stands twice."""
-        names = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in names:
-                problem = f"{key.value} stands twice; keep one of them"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            names.add(key.value if isinstance(key, yaml.ScalarNode) else None)
-        return super().construct_mapping(node, deep=deep)
 
 
 _RESOLVERS = (
@@ -50,21 +36,18 @@ for _tag, _pattern, _first in _RESOLVERS:
 
 def read(file: str, text: str, problems: list[Problem]) -> Mapping[str, Any]:
     """The top mapping of a file, an empty one of an empty file; what is wrong with it goes to `problems`."""
+    tree: object = None
     try:
         tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        wrong = "" if tree is None or isinstance(tree, dict) else "is not a mapping of keys to values"
+        wrong = wrong or ("holds too much" if _holds_too_much(tree) else "")
     except yaml.YAMLError as error:
-        problems.append(Problem(file, "", "", *_spoken(error)))
-        return {}
+        wrong = f"is not YAML: {' '.join(str(error).split())}"
     except RecursionError:
-        problems.append(Problem(file, "", "", "nests too deep", "is it the right file?"))
-        return {}
-    if tree is not None and not isinstance(tree, dict):
-        problems.append(Problem(file, "", "", "is not a mapping of keys to values", "is it the right file?"))
-    elif _holds_too_much(tree):
-        problems.append(Problem(file, "", "", "the file holds too much", "is it the right file?"))
-    else:
-        return tree or {}
-    return {}
+        wrong = "nests too deep"
+    if wrong:
+        problems.append(Problem(file, "", "", wrong, "correct it, or name another file"))
+    return tree if isinstance(tree, dict) and not wrong else {}
 
 
 def _holds_too_much(tree: object) -> bool:
@@ -78,13 +61,6 @@ def _holds_too_much(tree: object) -> bool:
     return bool(values)
 
 
-def _spoken(error: yaml.YAMLError) -> tuple[str, str]:
-    mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or str(error).partition("\n")[0]
-    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    return f"is not YAML: {place}{what}", "correct it there"
-
-
 def shown(value: object) -> str:
     """A value for a message, on one line, shortened."""
     if value is None:
@@ -93,12 +69,12 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def flat(tree: Mapping[str, Any], known: frozenset[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(key path, value) down to the known keys, and to what is no mapping."""
+def flat(tree: Mapping[str, Any], leaves: Collection[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(key path, value) down to these leaves, and to what is no mapping."""
     for key, value in tree.items():
         path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and path not in known:
-            yield from flat(value, known, f"{path}.")
+        if isinstance(value, Mapping) and path not in leaves:
+            yield from flat(value, leaves, f"{path}.")
         else:
             yield path, value
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import ConvertError, NydusdError, ProcessError
+from agent.images.layer import FileTree
 from agent.images.tar import FileNode, NodeKind
-from agent.images.tree import FileTree
 from agent.system.nydusd import mounted
 from agent.system.walk import READ
 

@@ -18,13 +18,10 @@ from pathlib import Path
 from agent.errors import ConvertError
 from agent.images import manifest
 from agent.images.compare import Compared, compare
-from agent.images.layer import LayerFile, is_gzip, read_layer
-from agent.images.manifest import Descriptor, Layout, SourceImage
-from agent.images.names import ImageName, Platform
-from agent.images.nydus_image import BuildOptions, NydusImage
-from agent.images.nydusify import Nydusify
+from agent.images.layer import FileTree, LayerFile, is_gzip, read_layer
+from agent.images.manifest import Descriptor, ImageName, Layout, Platform, SourceImage
+from agent.images.nydus_image import BuildOptions, Nydusify, NydusImage
 from agent.images.skopeo import RegistryAccess, Skopeo, Tell
-from agent.images.tree import FileTree
 
 _PREFIX = "nydus-agent-convert-"
 

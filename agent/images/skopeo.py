@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from agent.errors import ConvertError, ProcessError
-from agent.images.names import ImageName, Platform
+from agent.images.manifest import ImageName, Platform
 from agent.system.followed import follow
 from agent.system.process import ChildProcesses
 

@@ -10,8 +10,7 @@ from agent.config.forms import endpoint_of
 from agent.config.model import Config
 from agent.dragonfly.checks import LISTENERS
 from agent.dragonfly.command_line import config_of, log_level, logs_of
-from agent.dragonfly.live import UNIT, DfdaemonFile, LiveFacts
-from agent.dragonfly.service import DfdaemonService, gives_up
+from agent.dragonfly.live import UNIT, DfdaemonFile, DfdaemonService, LiveFacts, gives_up
 from agent.dragonfly.site import STATS_PORT
 from agent.errors import FileError, HttpError, PortError
 from agent.facts.node import UnitFact, Unknown

@@ -19,7 +19,7 @@ from agent.errors import PortError
 from agent.facts.node import Binary, ChosenPrograms, MissingPrograms, Unknown, Version
 from agent.ports import Files, Processes
 from agent.programs import versions
-from agent.programs.release import ProgramName, Project, order
+from agent.programs.versions import ProgramName, Project, order
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from agent.facts.node import (
 from agent.node import images, installed, snapshotter
 from agent.ports import Files, HttpAnswer, Ports, TlsSight
 from agent.programs.versions import architecture
-from agent.registry import docker_config, expiring
+from agent.registry import docker_config
 from agent.registry.names import docker_places
 
 _RUN_S = 5.0
@@ -357,6 +357,6 @@ def _credentials(file: str, files: Files) -> CredentialsFact:
             config, problems = docker_config.inspected(fact, (0,))
             try_ = problems[0].action if problems else ""
             some = bool(config.auths or config.helpers or config.store)
-            return CredentialsFact(path, tuple(map(str, problems)), try_, some, expiring.sources(config))
+            return CredentialsFact(path, tuple(map(str, problems)), try_, some, docker_config.sources(config))
     missing = f"{' or '.join(places.paths)}: is not there, and {places.named} names it"
     return CredentialsFact("", (missing,) if places.named else ())

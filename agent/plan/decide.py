@@ -21,8 +21,7 @@ from agent.facts.node import (
 )
 from agent.outside_json import json_value
 from agent.programs import versions
-from agent.programs.release import Project
-from agent.programs.versions import MIRRORS_NOT_WRITTEN, spelled, version_of
+from agent.programs.versions import MIRRORS_NOT_WRITTEN, Project, spelled, version_of
 from agent.steps import Refusal, refuse
 
 HTTP_FALLBACK_GONE = (2, 4, 2)

@@ -21,7 +21,7 @@ from agent.config.model import Config, Dialect
 from agent.facts.node import Binary, Facts, FileFact, UnitFact, Unknown, Version
 from agent.plan.unit_files import settings
 from agent.programs.versions import ASKS_FOR_COMMIT, RENEWS, TAKES_CREDENTIALS, spelled
-from agent.registry.expiring import EVERY
+from agent.registry.docker_config import EVERY
 from agent.steps import Plan, Refusal, ReloadUnits, RemoveFile, Step, UnitStep, UnitVerb, WriteFile
 
 _CODE = "NNA0304"

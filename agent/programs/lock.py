@@ -16,7 +16,7 @@ from agent.config.forms import Form
 from agent.config.model import required, setting
 from agent.errors import ProgramsError
 from agent.facts.node import Arch
-from agent.programs.release import ProgramName, Project, order
+from agent.programs.versions import ProgramName, Project, order
 
 FORMAT = 1
 LOCK_CAP = 1 << 20

@@ -15,10 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from agent.errors import ProcessError, ProgramsError
+from agent.facts.node import Arch
 from agent.ports import Processes
-from agent.programs import archive, download
-from agent.programs.lock import Release
-from agent.programs.release import NAMED_IN, ProgramName
+from agent.programs import archive, lock, versions
+from agent.programs.lock import ARCHIVE_CAP, LOCK_CAP, Lock, Release
+from agent.programs.versions import NAMED_IN, ProgramName, Project, numbers
 
 _PACK_S = 600.0
 _EXECUTABLE = frozenset({"prerm", *ProgramName})
@@ -70,7 +71,7 @@ def file_name(release: Release) -> str:
 def make(
     release: Release, source: str, directory: Path, processes: Processes, each: Callable[[int], None]
 ) -> Package:
-    """Make the package of a release in a directory. `source`: see `download.place_of`; `each` hears of bytes.
+    """Make the package of a release in a directory. `source`: see `archive.place_of`; `each` hears of bytes.
 
     Raises ProgramsError NNA1111 (the way there), NNA1115 (other bytes than the lock pins), NNA1115
     (what is in the archive), NNA1111 (packing).
@@ -96,9 +97,9 @@ def make(
 def _make(
     release: Release, source: str, work: Path, processes: Processes, each: Callable[[int], None]
 ) -> Path:
-    place = download.place_of(release.url, source)
+    place = archive.place_of(release.url, source)
     packed = work / release.url.rpartition("/")[2]
-    fetched = download.fetch(place, packed, release.size, each)
+    fetched = archive.fetch(place, packed, release.size, each)
     if (fetched.size, fetched.sha256) != (release.size, release.sha256):
         raise _not_pinned(place, release, fetched)
     tree = work / "tree"
@@ -114,7 +115,7 @@ def _make(
     return _packed(tree, work / "package.deb", release.source_date_epoch, processes)
 
 
-def _not_pinned(place: str, release: Release, fetched: download.Fetched) -> ProgramsError:
+def _not_pinned(place: str, release: Release, fetched: archive.Fetched) -> ProgramsError:
     if fetched.size > release.size:
         cause = f"it is longer than {release.size} bytes"
     elif fetched.size < release.size:
@@ -193,3 +194,58 @@ def _packed(tree: Path, package: Path, epoch: int, processes: Processes) -> Path
     pack = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z6", "--build", str(tree), str(package)]
     processes.run(["env", f"SOURCE_DATE_EPOCH={epoch}", *pack], deadline_s=_PACK_S)
     return package
+
+
+def pin(
+    project: Project, version: str, arch: Arch, source: str, now: float, each: Callable[[int], None]
+) -> Release:
+    """What the lock is to say of a release. Its archive is fetched, and held against the .sha256sum beside
+    it.
+
+    `source`: see `archive.place_of`; `now` is in seconds since 1970; `each` hears of bytes.
+    Raises ProgramsError NNA1101 (known not to work), NNA1111 (the way there), NNA1115 (what is in
+    the archive), NNA1115 (its checksum), and OSError where nothing can be written.
+    """
+    _check_version(project, version)
+    url = project.url(version, arch)
+    place = archive.place_of(url, source)
+    wanted = archive.fetch_checksum(url, source)
+    with TemporaryDirectory(prefix="nydus-programs-") as work:
+        packed = Path(work, url.rpartition("/")[2])
+        fetched = archive.fetch(place, packed, ARCHIVE_CAP, each)
+        if fetched.size > ARCHIVE_CAP:
+            cause = f"it is longer than {ARCHIVE_CAP >> 20} MiB"
+            raise ProgramsError("NNA1115", f"{place} cannot be used", cause=cause)
+        if fetched.sha256 != wanted:
+            seen = (f"checksum: {wanted}", f"seen: {fetched.sha256}")
+            raise ProgramsError("NNA1115", f"{place} is not what the file beside it says", seen=seen)
+        programs = archive.take(packed, project.programs, arch, Path(work))
+    return Release(project, version, arch, url, fetched.size, fetched.sha256, int(now), programs)
+
+
+def _check_version(project: Project, version: str) -> None:
+    number = numbers(version)
+    wrong = versions.refused(
+        versions.Pair(nydus=number) if project is Project.NYDUS else versions.Pair(snapshotter=number)
+    )
+    if wrong:
+        raise ProgramsError("NNA1101", f"{project} {version} does not work here", cause=wrong[0])
+
+
+def read_lock(path: Path) -> Lock:
+    """The lock in a file. Raises ProgramsError NNA1101."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LOCK_CAP + 1)
+    except OSError as error:
+        raise ProgramsError("NNA1101", f"{path} cannot be read", cause=error.strerror or str(error)) from None
+    return lock.parse(content, str(path))
+
+
+def write_lock(path: Path, content: Lock) -> None:
+    """Put a lock into its file, as a whole or not at all. Raises OSError."""
+    with TemporaryDirectory(prefix=".lock-", dir=path.parent) as work:
+        new = Path(work, path.name)
+        new.write_bytes(lock.render(content))
+        new.chmod(0o644)
+        new.replace(path)

@@ -26,7 +26,7 @@ from agent.ports import NydusdInfo, Ports
 from agent.programs import versions
 from agent.programs.versions import TAKES_CREDENTIALS
 from agent.proof.proofs import CALL_S, ProofView, failed, failed_by, not_proved, ok
-from agent.registry.expiring import source_of
+from agent.registry.docker_config import source_of
 
 _MOUNTS_CAP = 1 << 20
 _BOOTSTRAPS = ("fs/image/image.boot", "fs/image.boot")

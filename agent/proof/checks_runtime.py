@@ -24,7 +24,7 @@ from agent.node.waits import Before
 from agent.outside_json import json_value
 from agent.plan import decide
 from agent.programs import versions
-from agent.programs.release import Project
+from agent.programs.versions import Project
 from agent.proof.proofs import CALL_S, ProofView, failed, failed_by, not_proved, ok, unknown
 
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"

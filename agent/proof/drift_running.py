@@ -25,7 +25,7 @@ from agent.outside_json import json_value
 from agent.plan.repair import FileDrift, Recorded, keys_after, parsed
 from agent.ports import Ports
 from agent.programs import versions
-from agent.programs.release import package_of
+from agent.programs.versions import package_of
 from agent.proof import checks_nydusd
 from agent.proof.checks_runtime import image_file_system, registered
 from agent.records.generations import Generation

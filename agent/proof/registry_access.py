@@ -20,7 +20,7 @@ from agent.facts.node import Unknown, Version
 from agent.ports import Credentials, HttpAnswer, Looked, Ports, RegistryTokens, Secret
 from agent.programs import versions
 from agent.proof.checks_nydusd import read_mounts
-from agent.registry.challenge import pull_scope
+from agent.registry.credential import pull_scope
 from agent.registry.names import ROOTS_DOCKER, asked_by_snapshotter, host_of, image_parts, keys_of
 
 _FROM_SYSTEMD = "/run/credentials/"

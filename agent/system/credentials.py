@@ -21,7 +21,7 @@ from agent.facts.node import FileFact
 from agent.outside_json import json_value
 from agent.ports import Credential, Files, Finished, HttpAnswer, Looked, Processes, Secret
 from agent.registry import docker_config
-from agent.registry.challenge import Challenge, chosen, scopes_of
+from agent.registry.credential import Challenge, chosen, scopes_of
 from agent.registry.docker_config import DockerConfig
 from agent.registry.names import CredentialPlaces, host_of, keys_of
 from agent.system.http import ask, shown

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent.facts.node import Arch
-from agent.programs.release import Project
+from agent.programs.versions import Project
 from tests.node import arm64, emulation, program_packages, scene, upstream
 from tests.node.boot import Node
 

@@ -14,9 +14,8 @@ import pytest
 from agent.errors import ConvertError
 from agent.images import layer as layers
 from agent.images.convert import workspace
-from agent.images.layer import LayerFile, with_directories
+from agent.images.layer import FileTree, LayerFile, with_directories
 from agent.images.manifest import Descriptor, digest_of
-from agent.images.tree import FileTree
 from tests.node.trees import add, directory, tar_of
 
 LIMIT = 1 << 30

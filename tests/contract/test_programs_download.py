@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import ProgramsError
-from agent.programs import download
-from agent.programs.download import Fetched
+from agent.programs import archive
+from agent.programs.archive import Fetched
 from tests.contract import certificates
 from tests.contract.server import Script, answering, serving
 
@@ -22,26 +22,26 @@ URL = f"https://github.com/d/{NAME}"
 
 def fetch(place: str, tmp_path: Path, cap: int = 1 << 20) -> Fetched:
     heard: list[int] = []
-    fetched = download.fetch(place, tmp_path / "into", cap, heard.append)
+    fetched = archive.fetch(place, tmp_path / "into", cap, heard.append)
     assert heard[-1] == fetched.size == (tmp_path / "into").stat().st_size
     return fetched
 
 
 def test_an_archive_comes_from_a_server_and_from_a_directory(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(CONTENT)
-    assert fetch(download.place_of(URL, str(tmp_path)), tmp_path) == Fetched(len(CONTENT), DIGEST)
+    assert fetch(archive.place_of(URL, str(tmp_path)), tmp_path) == Fetched(len(CONTENT), DIGEST)
     (tmp_path / "into").unlink()
     with serving(answering("200 OK", CONTENT)) as server:
-        assert fetch(download.place_of(URL, f"{server.url}/mirror/"), tmp_path) == Fetched(
+        assert fetch(archive.place_of(URL, f"{server.url}/mirror/"), tmp_path) == Fetched(
             len(CONTENT), DIGEST
         )
     assert server.heads[0].startswith(f"GET /mirror/{NAME} ".encode())
-    assert download.place_of(URL, "") == URL
+    assert archive.place_of(URL, "") == URL
 
 
 def test_no_more_is_taken_than_a_piece_beyond_the_bound(tmp_path: Path) -> None:
     with serving(pour) as server:
-        fetched = download.fetch(f"{server.url}/x", tmp_path / "into", 100_000, lambda _: None)
+        fetched = archive.fetch(f"{server.url}/x", tmp_path / "into", 100_000, lambda _: None)
     assert 100_000 < fetched.size <= 100_000 + (64 << 10)
 
 
@@ -112,7 +112,7 @@ def test_a_checksum_is_read_in_upstream_s_form(tmp_path: Path) -> None:
     place = tmp_path / f"{NAME}.sha256sum"
     for text in (f"{DIGEST}  {NAME}\n", f"{DIGEST} *{NAME}"):
         place.write_text(text)
-        assert download.fetch_checksum(URL, str(tmp_path)) == DIGEST
+        assert archive.fetch_checksum(URL, str(tmp_path)) == DIGEST
 
 
 @pytest.mark.parametrize(
@@ -129,21 +129,21 @@ def test_a_checksum_is_read_in_upstream_s_form(tmp_path: Path) -> None:
 def test_what_is_no_checksum_is_refused(tmp_path: Path, content: str, what: str) -> None:
     (tmp_path / f"{NAME}.sha256sum").write_text(content)
     with pytest.raises(ProgramsError, match=what) as error:
-        download.fetch_checksum(URL, str(tmp_path))
+        archive.fetch_checksum(URL, str(tmp_path))
     assert error.value.code == "NNA1115"
 
 
 @pytest.mark.parametrize("source", ["ftp://example.org", "/nowhere", "https://me:secret@example.org/x"])
 def test_a_source_that_cannot_be_one_is_refused_without_its_secret(source: str) -> None:
     with pytest.raises(ProgramsError) as error:
-        download.check_source(source)
+        archive.check_source(source)
     assert error.value.code == "NNA1101"
     assert "secret" not in f"{error.value} {error.value.seen}"
 
 
 def test_sources_that_can_be_are_taken(tmp_path: Path) -> None:
     for source in ("", "http://mirror.example.org:8080/nydus", str(tmp_path)):
-        download.check_source(source)
+        archive.check_source(source)
     with pytest.raises(ProgramsError) as error:
         fetch(str(tmp_path / "not-there.tgz"), tmp_path)
     assert error.value.code == "NNA1111"

@@ -17,7 +17,7 @@ from agent.facts.node import Arch
 from agent.ports import Processes
 from agent.programs import package
 from agent.programs.lock import Release
-from agent.programs.release import Project
+from agent.programs.versions import Project
 from agent.system.process import ChildProcesses
 from tests.contract.server import answering, serving
 from tests.fakes import tars

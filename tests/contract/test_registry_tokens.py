@@ -16,8 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from agent.errors import CredentialError
-from agent.registry.challenge import pull_scope
-from agent.registry.credential import Credential, Looked, Secret
+from agent.registry.credential import Credential, Looked, Secret, pull_scope
 from agent.system.credentials import ChallengeAnswers
 from tests.contract.certificates import server_side
 from tests.contract.server import Script, Server, answering, serving

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from agent.config.model import Config, ProgramsConfig
 from agent.facts.node import Arch
-from agent.programs.release import Project
+from agent.programs.versions import Project
 from tests.fakes.node import FakeNode
 
 _MACHINES = {Arch.AMD64: b"\x3e\0", Arch.ARM64: b"\xb7\0"}

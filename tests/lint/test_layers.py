@@ -51,7 +51,7 @@ _PURE = (
     "agent.plan",
     "agent.programs.lock",
     "agent.programs.versions",
-    "agent.programs.release",
+    "agent.programs.versions",
     "agent.programs.versions",
     "agent.registry",
     "agent.steps",

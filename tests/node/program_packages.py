@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.facts.node import Arch
-from agent.programs.release import Project
+from agent.programs.versions import Project
 from tests.node import cache, scene, upstream
 
 Contents = Mapping[Project, Mapping[str, bytes]]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.programs.lock import Lock, Release, render
-from agent.programs.release import Project
+from agent.programs.versions import Project
 from tests.node import cache, upstream
 from tests.node.boot import Node
 

@@ -247,7 +247,7 @@ def consumer(what: str, file: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("more", [(), ("--workers", "4"), ("--page",)], ids=str)
+@pytest.mark.parametrize("more", [(), ("--page",)], ids=str)
 def test_kinds_own_decoder_takes_the_cluster(node: Node, tmp_path: Path, more: tuple[str, ...]) -> None:
     cluster = as_read(node, tmp_path, "kind", "kind", *more)
     assert [entry["HostPort"] for entry in cluster["Nodes"][1]["ExtraPortMappings"]] == [4001, 4003]

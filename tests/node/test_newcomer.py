@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from agent.programs.release import Project
+from agent.programs.versions import Project
 from tests.node import images, parts, releases_host, scene, typed, upstream
 from tests.node.boot import Node
 

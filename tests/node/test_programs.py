@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.programs.release import Project
+from agent.programs.versions import Project
 from tests.node import images, parts, releases_host, scene
 from tests.node.boot import Node
 from tests.node.change import LEFT_OVER, NO_CHANGE

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from agent.facts.node import Arch
 from agent.programs.lock import Lock, Program, Release, render
-from agent.programs.release import ProgramName, Project
+from agent.programs.versions import ProgramName, Project
 
 VERSIONS = {Project.NYDUS: "2.2.0", Project.SNAPSHOTTER: "0.16.1"}
 """What the recipes build."""

@@ -17,7 +17,7 @@ from agent.errors import Exit
 from agent.facts.node import Arch
 from agent.node import installed
 from agent.programs.lock import parse
-from agent.programs.release import Project
+from agent.programs.versions import Project
 from tests.fakes.node import FakeNode
 from tests.fakes.programs import NYDUS, SNAPSHOTTER, config, contents, install
 from tests.node import upstream

@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from agent.config.model import Config, MirrorConfig, RegistriesConfig, RegistryHost, Scheme
-from agent.dragonfly import page
-from agent.dragonfly.command_line import environment_of, log_level
+from agent.dragonfly import site as page
 from agent.dragonfly.render import PAGE, FileForm, render
 from agent.dragonfly.settings import bytes_of, seconds_of
 from agent.dragonfly.site import Peers, Site, Wishes, site_of
@@ -39,9 +38,7 @@ WISHES = {
     "seed peers": replace(FULL, peers=Peers.SEED),
     "exposed": Wishes(exposed=True),
     "no CA": Wishes(ca=""),
-    "other ports": Wishes(
-        workers=5, proxy_node_port=31000, health_node_port=31001, storage="/data/dragonfly"
-    ),
+    "another disk": Wishes(storage="/data/dragonfly"),
 }
 
 
@@ -154,11 +151,9 @@ def test_registries_that_speak_http_are_asked_so_and_all_others_by_tls() -> None
 
 
 def test_kinds_port_mappings_and_the_service_meet_on_the_same_node_ports() -> None:
-    wishes = WISHES["other ports"]
-    cluster, service = loaded(FileForm.KIND, wishes), loaded(FileForm.PEER_SERVICE, wishes)
-    assert len(cluster["nodes"]) == 6
+    cluster, service = loaded(FileForm.KIND), loaded(FileForm.PEER_SERVICE)
     there = [entry["containerPort"] for entry in cluster["nodes"][1]["extraPortMappings"]]
-    assert there == [entry["nodePort"] for entry in service["spec"]["ports"]] == [31000, 31001]
+    assert there == [entry["nodePort"] for entry in service["spec"]["ports"]] == [30950, 30951]
 
 
 @pytest.mark.parametrize("peers", Peers, ids=str)
@@ -235,98 +230,53 @@ def test_storage_outlives_the_pod_and_a_limit_leaves_room_for_reads_that_wait() 
     assert bytes_of(config["download"]["bandwidthLimit"]) == FULL.bandwidth
 
 
-def test_the_units_drop_in_starts_a_dfdaemon_again_that_died() -> None:
-    text = render(FileForm.UNIT, site())
-    assert isinstance(text, str)
-    assert "\nRestart=always\n" in text
-    assert "\nStartLimitIntervalSec=0\n" in text
-
-
-def test_the_units_drop_in_lets_dfdaemon_write_to_its_own_directories_alone() -> None:
+def test_the_units_drop_in_restarts_dfdaemon_keeps_its_log_quiet_and_lets_it_write_to_its_own_alone() -> None:
     text = render(FileForm.UNIT, site(Wishes(storage='/data/50% "of" $it')))
     assert isinstance(text, str)
     lines = dict(line.partition("=")[::2] for line in text.splitlines() if not line.startswith("#"))
     own = '"/run/dragonfly" "/var/log/dragonfly" "/var/cache/dragonfly"'
-    perhaps = own.replace('"/', '"-/')
-    held = {"ProtectSystem": "strict", "ProtectHome": "read-only"}
+    held = {"ProtectSystem": "strict", "ProtectHome": "read-only", "Restart": "always"}
+    held |= {"StartLimitIntervalSec": "0", "Environment": "DFDAEMON_LOG_LEVEL=warn"}
     held |= dict.fromkeys(("ProtectKernelTunables", "ProtectControlGroups", "PrivateDevices"), "yes")
     assert {key: lines.get(key) for key in held} == held
+    perhaps = own.replace('"/', '"-/')
     assert lines["ReadWritePaths"] == rf'"-/data/50%% \"of\" $it" {perhaps}'
     assert lines["ExecStartPre"] == rf'+/usr/bin/mkdir --parents "/data/50%% \"of\" $$it" {own}'
-
-
-def test_the_units_drop_in_keeps_credentials_out_of_the_log_whatever_the_unit_starts() -> None:
-    """By a variable: an ExecStart of ours would have to name the program and the file of the unit that is
-    there.
-    """
-    text = render(FileForm.UNIT, site())
-    assert isinstance(text, str)
-    assert "\nEnvironment=DFDAEMON_LOG_LEVEL=warn\n" in text
-    assert "ExecStart=" not in text
-    assert not log_level(
-        ["/usr/bin/dfdaemon", "--console"], environment_of(b"DFDAEMON_LOG_LEVEL=warn")
-    ).tells_headers
+    assert "ExecStart" not in lines, "it would have to name what the unit starts"
 
 
 @pytest.mark.parametrize(
     ("argv", "what"),
     [
-        (["kind", "--manager", "http://m:65003"], "--manager is not for kind"),
-        (["dfdaemon", "--workers", "3"], "--workers is not for dfdaemon"),
-        (["kind", "--workers", "0"], "argument --workers: 0 is no whole number from 1 to 100"),
-        (
-            ["kind", "--proxy-node-port", "80"],
-            "argument --proxy-node-port: 80 is no whole number from 30000 to 32767",
-        ),
-        (
-            ["dfdaemon", "--manager", "m:65003"],
-            "argument --manager: m:65003 is not the manager's http://HOST:65003",
-        ),
-        (
-            ["dfdaemon", "--advertise", "0.0.0.0"],
-            "argument --advertise: 0.0.0.0 is not the address of one host",
-        ),
-        (["dfdaemon", "--advertise", "node"], "argument --advertise: node is not the address of one host"),
-        (["dfdaemon", "--storage", "data"], "argument --storage: data"),
-        (["dfdaemon", "--bandwidth", "10Gbit"], "argument --bandwidth: 10Gbit is no size"),
-        (["dynconfig"], "dynconfig needs to know where a scheduler is"),
-        (["dynconfig", "--scheduler", "s"], "argument --scheduler: s is not HOST:PORT"),
-        (
-            ["dynconfig", "--scheduler", "10.0.0.1:8002", "--scheduler", "s.example.org:8002"],
-            "--scheduler s.example.org:8002: beside others only addresses",
-        ),
-        (["dfdaemon-unit", "--page"], "the page has no dfdaemon-unit"),
-        (["kind", "--page", "--workers", "3"], "--workers changes nothing of the page's own values"),
-        (["moon"], "argument FORM: invalid choice: 'moon'"),
+        ("kind --manager http://m:65003", "--manager is not for kind"),
+        ("dfdaemon --manager m:65003", "argument --manager: m:65003 is not the manager's"),
+        ("dfdaemon --advertise 0.0.0.0", "argument --advertise: 0.0.0.0 is not the address of one host"),
+        ("dfdaemon --storage data", "argument --storage: data"),
+        ("dfdaemon --bandwidth 10Gbit", "argument --bandwidth: 10Gbit is no size"),
+        ("dynconfig", "dynconfig needs to know where a scheduler is"),
+        ("dynconfig --scheduler s", "argument --scheduler: s is not HOST:PORT"),
+        ("dynconfig --scheduler 10.0.0.1:8002 --scheduler s.example.org:8002", "one name alone"),
+        ("dfdaemon-unit --page", "--page is not for dfdaemon-unit"),
+        ("dfdaemon --page --storage /data", "--storage is not for dfdaemon with --page"),
+        ("kind --dfdaemon /etc/dragonfly/dfdaemon.yaml", "--dfdaemon is not for kind"),
+        ("moon", "argument FORM: invalid choice: 'moon'"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_with_its_name_and_value(
-    tmp_path: Path, argv: list[str], what: str
+    tmp_path: Path, argv: str, what: str
 ) -> None:
-    run = Run(tmp_path, "dragonfly", "render", *argv)
+    run = Run(tmp_path, "dragonfly", "render", *argv.split())
     assert (run.code, run.out) == (2, "")
     assert what in run.err
     assert run.err.splitlines()[-1].startswith("try:   nydus-agent dragonfly render")
 
 
-def test_all_that_dfdaemon_could_not_be_set_up_with_is_told_at_once(tmp_path: Path) -> None:
-    (tmp_path / "agent.toml").write_text(
-        '[mirror]\nurl = "http://127.0.0.1:4004"\nping_url = "http://127.0.0.1:4002/healthy"\n'
-    )
-    run = Run(tmp_path, "dragonfly", "render", "kind", "--proxy-node-port", "30951")
+def test_directories_that_would_open_the_node_to_whoever_asks_are_refused_at_once(tmp_path: Path) -> None:
+    run = Run(tmp_path, "dragonfly", "render", "dfdaemon-unit", "--storage", "/", "--log-dir", "/home")
     assert (run.code, run.out) == (2, "")
-    lines = run.err.splitlines()
-    assert lines[0] == "error[NNA1501]: Dragonfly's files cannot be rendered from this"
-    assert lines[1].startswith(
-        f"seen:  {tmp_path}/agent.toml: mirror.url = http://127.0.0.1:4004: port 4004 is that of"
-    )
-    assert (
-        "mirror.metrics_url = http://127.0.0.1:4002/metrics: port 4002 is that of mirror.ping_url too"
-        in lines[2]
-    )
-    assert (
-        "command line: --health-node-port = 30951: is the proxy's node port too; choose another" in lines[3]
-    )
+    assert run.err.startswith("error[NNA1501]: Dragonfly's files cannot be rendered from this\n")
+    assert "dfdaemon: storage = /: holds /etc: dfdaemon would make files there for whoever asks" in run.err
+    assert "dfdaemon: log-dir = /home: holds /home" in run.err
 
 
 @pytest.mark.parametrize(

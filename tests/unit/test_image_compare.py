@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.images.compare import differences, read_tree
+from agent.images.layer import FileTree
 from agent.images.tar import FileNode, NodeKind, TarWalk
-from agent.images.tree import FileTree
 from tests.node.trees import tar_of
 from tests.unit.test_image_tar import everything
 from tests.unit.test_image_tree import directory, file, link, made

@@ -12,8 +12,7 @@ import pytest
 
 from agent.errors import ConvertError
 from agent.images import manifest
-from agent.images.manifest import Descriptor, SourceImage
-from agent.images.names import Platform
+from agent.images.manifest import Descriptor, Platform, SourceImage
 from agent.registry.names import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.errors import ConvertError
-from agent.images.names import Platform, parse_platforms, parse_source, parse_target, platform_of
+from agent.images.manifest import Platform, parse_platforms, parse_source, parse_target, platform_of
 from agent.registry.names import parse
 
 DIGEST = "sha256:" + "a" * 64

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from agent.errors import ConvertError
-from agent.images import tree as trees
+from agent.images import layer as trees
+from agent.images.layer import FileTree
 from agent.images.tar import FileNode, NodeKind, TarEntry
-from agent.images.tree import FileTree
 
 
 def file(path: str, content: str = "x") -> TarEntry:

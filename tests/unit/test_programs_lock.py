@@ -11,7 +11,7 @@ import pytest
 from agent.errors import ProgramsError
 from agent.facts.node import Arch
 from agent.programs.lock import LOCK_CAP, Lock, Release, merged, parse, render, select
-from agent.programs.release import Project, numbers, order, package_of
+from agent.programs.versions import Project, numbers, order, package_of
 from tests.fakes.programs import NYDUS, SNAPSHOTTER, contents
 from tests.node import upstream
 

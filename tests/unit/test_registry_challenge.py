@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.registry.challenge import Challenge, challenges, chosen, pull_scope, scopes_of
+from agent.registry.credential import Challenge, challenges, chosen, pull_scope, scopes_of
 
 HUB = (
     'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",'

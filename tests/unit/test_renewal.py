@@ -16,7 +16,7 @@ from agent import paths
 from agent.config.model import Config, Dialect, RegistriesConfig
 from agent.facts.node import Facts
 from agent.plan import diff, mounts
-from agent.registry import docker_config, expiring
+from agent.registry import docker_config
 from tests.fakes.http import answer
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import PLAIN, carry_out, config, look, node, verbs, writes
@@ -223,7 +223,7 @@ def test_status_tells_it_before_the_reads_fail(tmp_path: Path) -> None:
 def sources(document: object) -> dict[str, str]:
     parsed, problems = docker_config.parse(DOCKER, json.dumps(document).encode())
     assert problems == ()
-    return dict(expiring.sources(parsed))
+    return dict(docker_config.sources(parsed))
 
 
 def test_a_token_that_was_written_as_a_password_is_known_by_its_user_and_never_shown() -> None:
@@ -238,16 +238,20 @@ def test_a_token_that_was_written_as_a_password_is_known_by_its_user_and_never_s
 
 def test_a_helper_that_keeps_passwords_is_not_called_one_that_expires() -> None:
     assert sources({"credsStore": "pass", "auths": {"hub.example": entry("AWS")}}) == {}
-    found = expiring.sources(docker_config.parse(DOCKER, json.dumps({
+    found = docker_config.sources(docker_config.parse(DOCKER, json.dumps({
         "credsStore": "gcloud", "credHelpers": {"hub.example": "secretservice"},
     }).encode())[0])  # fmt: skip
-    assert expiring.source_of(found, "hub.example") == ""
-    assert expiring.source_of(found, "gcr.io") == "docker-credential-gcloud"
+    assert docker_config.source_of(found, "hub.example") == ""
+    assert docker_config.source_of(found, "gcr.io") == "docker-credential-gcloud"
     assert "hub.example" not in told(
         with_docker({"credsStore": "gcloud", "credHelpers": {"hub.example": "pass"}})
     )
 
 
 def test_docker_hub_is_known_by_all_its_names() -> None:
-    found = expiring.sources(docker_config.DockerConfig(DOCKER, helpers={"https://index.docker.io/v1/": "x"}))
-    assert expiring.source_of(found, "index.docker.io") == expiring.source_of(found, "docker.io") != ""
+    found = docker_config.sources(
+        docker_config.DockerConfig(DOCKER, helpers={"https://index.docker.io/v1/": "x"})
+    )
+    assert (
+        docker_config.source_of(found, "index.docker.io") == docker_config.source_of(found, "docker.io") != ""
+    )

@@ -11,7 +11,7 @@ from agent.node.images import full_name
 from agent.plan.render.hosts import as_somebody
 from agent.ports import Credential, HttpAnswer, Secret
 from agent.proof.registry_access import RegistryPorts
-from agent.registry.challenge import pull_scope
+from agent.registry.credential import pull_scope
 from agent.registry.names import image_parts, registry_of
 
 _HELPER_S = 10.0
