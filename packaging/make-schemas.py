@@ -26,8 +26,11 @@ sys.path.insert(0, str(ROOT))
 
 from agent import API_VERSION  # noqa: E402 - the path comes first
 from agent.codec import Limits, fields_of, shape  # noqa: E402
-from agent.documents.applied import EffectiveDocument, ProofDocument  # noqa: E402
-from agent.documents.status import DaemonStatus  # noqa: E402
+from agent.documents.status import (  # noqa: E402
+    DaemonStatus,
+    EffectiveDocument,
+    ProofDocument,
+)
 
 DOCUMENTS: tuple[type, ...] = (DaemonStatus,)
 SHOWN: tuple[type, ...] = (EffectiveDocument, ProofDocument)
@@ -45,7 +48,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         kind = cls.KIND  # type: ignore[attr-defined]  # a document has one
         head = {"apiVersion": {"const": API_VERSION}, "kind": {"const": kind}}
         made[f"{kind}.json"] = {
-            **_head(f"{kind}.json", _first(inspect.getmodule(cls))),
+            **_head(f"{kind}.json", _first(cls)),
             "required": list(head), "properties": head,
             "allOf": [{"$ref": PARTS + reference["$ref"]}],
         }  # fmt: skip

@@ -20,7 +20,7 @@ from agent.apply.execute import Executor, Progress, Stop
 from agent.apply.gate import Urgency
 from agent.config import accepted
 from agent.config.model import Config
-from agent.documents.applied import CheckResult
+from agent.documents.status import CheckResult
 from agent.errors import AgentError, ApplyError, ContainerdError, of_a_bug
 from agent.facts.node import Effective, Facts
 from agent.node import installed, waits
@@ -53,7 +53,7 @@ class Intention:
     to: int | None = None
     """Of a rollback: the generation whose state comes back."""
     config: Mapping[str, object] | None = None
-    """What the node is changed for (`agent.config.accepted`)."""
+    """What the node is changed for (`agent.records.generations`)."""
 
     def is_in_force(self, last: generations.Generation) -> bool:
         """Whether the newest generation says the same, so that an empty plan leaves nothing to record.

@@ -18,7 +18,7 @@ from agent.durations import in_words
 from agent.errors import ApplyError, FileError, SystemdError
 from agent.ports import Alarm, Files, Ports
 from agent.records import generations, journal, json_files
-from agent.records.unconfirmed import Pending, TakenBack
+from agent.records.generations import Pending, TakenBack
 
 TIMER = "nydus-agent-rollback"
 SHORTEST, LONGEST = "30s", "1d"

@@ -33,8 +33,7 @@ from agent.ports import Files, Ports
 from agent.programs import versions
 from agent.proof import inspection, proofs
 from agent.records import generations
-from agent.records.generations import FileHistory, Generation
-from agent.records.unconfirmed import Pending, TakenBack
+from agent.records.generations import FileHistory, Generation, Pending, TakenBack
 from agent.steps import Plan
 
 PATIENCE_S = 600.0

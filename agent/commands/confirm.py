@@ -14,7 +14,7 @@ from agent.console import Tone, Toned
 from agent.durations import in_words
 from agent.errors import Exit
 from agent.ports import Ports
-from agent.records.unconfirmed import Pending
+from agent.records.generations import Pending
 
 HELP = "keep the change that apply --confirm made, before it is taken back"
 NEEDS_ROOT = True

@@ -10,7 +10,7 @@ from agent.commands.context import Context
 from agent.commands.running import busy, proof_summary, show_access, show_proof
 from agent.config.model import Config
 from agent.console import Tone, Toned
-from agent.documents.applied import CheckState
+from agent.documents.status import CheckState
 from agent.errors import ContainerdError, Exit, FileError
 from agent.node import images as node_images
 from agent.plan import images as plan_images

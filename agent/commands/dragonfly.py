@@ -15,7 +15,7 @@ from agent.config.forms import Form as TextForm
 from agent.config.forms import address_of, endpoint_of
 from agent.config.model import Config
 from agent.console import Tone, Toned, counted
-from agent.documents.applied import EffectiveDocument
+from agent.documents.status import EffectiveDocument
 from agent.dragonfly.audit import FileKind, audit
 from agent.dragonfly.command_line import DEFAULT_CONFIG
 from agent.dragonfly.live import DfdaemonFile, report

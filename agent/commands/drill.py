@@ -23,9 +23,8 @@ from agent.daemon.settings import Settings, settings
 from agent.documents.status import DaemonStatus
 from agent.durations import duration_option, in_words
 from agent.errors import AgentError, Exit
-from agent.health import damping
-from agent.health.damping import Flap
 from agent.health.policy import Policy
+from agent.health.state import Flap, after_outage, held_s
 from agent.node.machine import node_identity
 from agent.ports import DrillKind, DrillPorts, DrillScope, Struck
 
@@ -181,8 +180,8 @@ def return_s(policy: Policy, penalty: float, seconds: float) -> float:
     # The jitter of pings and canaries is a tenth; a canary may have begun just before the end, and fails.
     rise_s = max(policy.dwell_s - seconds, 1.1 * policy.rise * policy.interval_s, 0.0)
     canary_s = 1.1 * policy.canary_interval_s + 2 * policy.canary_window_s
-    held_s = damping.held_s(_one_more(policy, penalty), 0.0, policy) - seconds
-    return max(rise_s + canary_s, held_s) + policy.return_delay_s
+    penalty_s = held_s(_one_more(policy, penalty), 0.0, policy) - seconds
+    return max(rise_s + canary_s, penalty_s) + policy.return_delay_s
 
 
 def is_held(policy: Policy, penalty: float) -> bool:
@@ -191,7 +190,7 @@ def is_held(policy: Policy, penalty: float) -> bool:
 
 
 def _one_more(policy: Policy, penalty: float) -> Flap:
-    return damping.after_outage(Flap(penalty), 0.0, policy)
+    return after_outage(Flap(penalty), 0.0, policy)
 
 
 def _scope(pid: int, ports: DrillPorts, now: Settings, context: Context) -> DrillScope:

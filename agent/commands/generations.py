@@ -18,8 +18,7 @@ from agent.errors import Exit, PlanError
 from agent.node.machine import present
 from agent.plan import show
 from agent.records import generations, journal
-from agent.records.generations import Generation
-from agent.records.unconfirmed import Pending
+from agent.records.generations import Generation, Pending
 
 HELP = "list the generations of this node and what each changed"
 NEEDS_ROOT = True

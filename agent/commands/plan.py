@@ -30,7 +30,7 @@ from agent.node import installed
 from agent.node.machine import node_identity
 from agent.outside_json import json_object, mapping
 from agent.plan import images, show
-from agent.plan.decided import changes, decided
+from agent.plan.show import changes, decided
 from agent.ports import Files, Ports
 from agent.programs import versions
 from agent.records import generations, journal, json_files

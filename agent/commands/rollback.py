@@ -18,7 +18,7 @@ from agent.config.model import Config
 from agent.errors import ConfigError, Exit
 from agent.ports import Ports
 from agent.records import generations
-from agent.records.unconfirmed import Pending, TakenBack
+from agent.records.generations import Pending, TakenBack
 
 HELP = "bring this node back to what it was after an earlier generation, and prove it"
 NEEDS_ROOT = True

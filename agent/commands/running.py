@@ -13,7 +13,7 @@ from agent.apply.change import Surroundings
 from agent.apply.execute import Progress, Stop
 from agent.apply.gate import Urgency
 from agent.console import Console, Part, Tone, Toned
-from agent.documents.applied import CheckResult, CheckState
+from agent.documents.status import CheckResult, CheckState
 from agent.errors import AgentError, ApplyError, LockedError, of_a_bug
 from agent.plan import mounts
 from agent.ports import Ledger

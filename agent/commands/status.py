@@ -16,13 +16,14 @@ from agent.commands.context import Context
 from agent.commands.state.assessment import Assessment, assess
 from agent.commands.state.picture import Picture, take
 from agent.console import Part, Tone, Toned, error_body, error_lines
-from agent.documents.applied import EffectiveDocument, ProofDocument
 from agent.documents.status import (
     DaemonStatus,
+    EffectiveDocument,
     FenceStatus,
     MirrorStatus,
     PenaltyStatus,
     PinStatus,
+    ProofDocument,
     SymptomsStatus,
 )
 from agent.durations import in_words

@@ -7,7 +7,7 @@ import argparse
 from agent import __version__, paths
 from agent.commands.context import Context
 from agent.commands.state.picture import read_document
-from agent.documents.applied import ProofDocument
+from agent.documents.status import ProofDocument
 from agent.errors import Exit
 
 HELP = "print the versions of the agent and of what it manages"

@@ -27,8 +27,8 @@ import tomlkit
 from agent import paths
 from agent.config.model import ContainerdConfig
 from agent.containerd.files import Family, Loaded, Node, is_glob, matches
-from agent.containerd.keys import CRI, IMAGES, KEYS, PROXY_PLUGIN, KeyPath, dotted
 from agent.containerd.toml_edit import Value, replace_list
+from agent.containerd.view import CRI, IMAGES, KEYS, PROXY_PLUGIN, KeyPath, dotted
 from agent.containerd.wishes import Wishes, respelled
 from agent.facts.node import Version
 from agent.steps import CheckContainerdConfig

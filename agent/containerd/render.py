@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 
 from agent import paths
 from agent.config.model import Config, ContainerdMode
-from agent.containerd import dropin, owner
+from agent.containerd import dropin, wishes
 from agent.containerd.dropin import expectations
 from agent.containerd.files import Family, Loaded, Node, family
-from agent.containerd.keys import KEYS, KeyPath, at, dotted
 from agent.containerd.toml_edit import Value, add_to_list, insert, remove
-from agent.containerd.view import ContainerdView, last_version, section, view
+from agent.containerd.view import KEYS, ContainerdView, KeyPath, at, dotted, last_version, section, view
 from agent.containerd.wishes import Wished, certs_directory, respelled, wished
 from agent.facts import node
 from agent.facts.node import Version
@@ -89,7 +88,7 @@ def candidate(config: Config, node: Node) -> Candidate:
     try:
         changes = _changes(ground, want)
     except ValueError as error:
-        rendered = owner.refusals(path, before, None, missing)
+        rendered = wishes.refusals(path, before, None, missing)
         if rendered:
             return Candidate(refusals=rendered)
         reason = f"{config.containerd.config} cannot be edited without changing other lines: {error}"
@@ -98,7 +97,7 @@ def candidate(config: Config, node: Node) -> Candidate:
     after = node.with_files(changes)
     changed = frozenset(one for one, content in changes.items() if node.files.get(one) != content)
     refusals = (
-        *owner.refusals(path, before, changed, missing),
+        *wishes.refusals(path, before, changed, missing),
         *_impossible(ground, changes),
         *_overridden(ground, want, after),
     )

@@ -17,7 +17,7 @@ from tomlkit.container import OutOfOrderTableProxy
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
 
-from agent.containerd.keys import KeyPath, at, dotted, take
+from agent.containerd.view import KeyPath, at, dotted, take
 
 Value: TypeAlias = str | bool | Mapping[str, Any] | Sequence[Any]
 

@@ -20,8 +20,7 @@ from agent.daemon.probes import StaggeredProbe, Wrong
 from agent.daemon.settings import Origin
 from agent.daemon.tasks import jittered
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, Owner, Probe
-from agent.health.patience import canary_window_s
-from agent.health.state import HealthState, State
+from agent.health.state import HealthState, State, canary_window_s
 
 if TYPE_CHECKING:
     from agent.daemon.session import Session

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from agent.codec import DocumentError, from_json
-from agent.documents.applied import CheckState, EffectiveDocument, ProofDocument
-from agent.documents.status import PinStatus
+from agent.documents.status import CheckState, EffectiveDocument, PinStatus, ProofDocument
 from agent.durations import in_words
 from agent.facts.node import Moment
 from agent.health.evidence import Mode, Pinned, Route

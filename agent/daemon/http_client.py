@@ -240,6 +240,7 @@ def fields(lines: Iterable[str]) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
+@functools.lru_cache(maxsize=32)
 def link_local(host: str) -> bool:
     """Whether `host` is an address that is never asked (`is_link_local`); a name is none."""
     try:

@@ -23,10 +23,9 @@ from agent import API_VERSION
 from agent.codec import DocumentError, Limits, Text, compact, from_document, to_document, try_from_json
 from agent.daemon.documents import Document
 from agent.documents.status import Change
-from agent.health.damping import Flap
 from agent.health.evidence import Owner, Route, SymptomKind
 from agent.health.policy import Policy
-from agent.health.state import NEVER, Accuser, Cause, HealthState, RaisedFence, State
+from agent.health.state import NEVER, Accuser, Cause, Flap, HealthState, RaisedFence, State
 from agent.node.machine import present
 
 _AHEAD_S = 86400.0

@@ -32,11 +32,10 @@ from agent.documents.status import (
     Return,
     Truth,
 )
-from agent.health import damping, patience
 from agent.health.evidence import Mode, Owner, Route
 from agent.health.policy import Policy
 from agent.health.route import prospect, route, route_reason
-from agent.health.state import HealthState, State
+from agent.health.state import HealthState, State, canary_window_s, decayed, held, ping_window_s
 
 if TYPE_CHECKING:
     from agent.daemon.drift import Drift
@@ -218,8 +217,8 @@ def view_of(session: Session, drift: Drift, problems: Problems) -> View:
         origin=state.origin, pin=session.pin, proof=proof, conditions=record.conditions(held),
         history=tuple(record.history), counts=record.counts.items(), route_seconds=record.routes.tick(where,
             mono),
-        window_ms=round(patience.ping_window_s(state, policy) * 1000),
-        canary_window_ms=round(patience.canary_window_s(state, policy) * 1000),
+        window_ms=round(ping_window_s(state, policy) * 1000),
+        canary_window_ms=round(canary_window_s(state, policy) * 1000),
         penalty=_penalty(state, mono, policy), return_=Return(back.waits_for, back.seconds),
         symptoms=record.symptoms.view(),
         containerd=_containerd(session.lease), drift=drift.findings,
@@ -252,8 +251,8 @@ def _containerd(lease: FenceLease) -> ContainerdStatus:
 
 def _penalty(state: State, mono: float, policy: Policy) -> PenaltyStatus:
     flap = state.flap
-    value = round(damping.decayed(flap, mono, policy), 1)
-    return PenaltyStatus(value, damping.held(flap, mono, policy), policy.flap_reuse)
+    value = round(decayed(flap, mono, policy), 1)
+    return PenaltyStatus(value, held(flap, mono, policy), policy.flap_reuse)
 
 
 def conditions(

@@ -42,7 +42,6 @@ from agent.health.evidence import (
     Tick,
 )
 from agent.health.machine import step, transition
-from agent.health.patience import ping_window_s
 from agent.health.policy import Policy
 from agent.health.state import (
     AskCanary,
@@ -53,6 +52,7 @@ from agent.health.state import (
     LiftFence,
     RaiseFence,
     State,
+    ping_window_s,
 )
 from agent.node.machine import present
 

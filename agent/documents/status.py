@@ -1,6 +1,7 @@
-"""status.json: what the daemon publishes, for everyone to read. Its writer is an unprivileged user.
+"""What is published of this node for everyone to read: status.json, by the daemon, an unprivileged user;
+effective.json and proof.json, by root.
 
-A field that is new has a default: while a package is replaced, a verb reads what the daemon before it wrote.
+A field that is new has a default: while a package is replaced, a verb reads what the one before it wrote.
 Times are seconds since the epoch.
 """
 
@@ -13,6 +14,7 @@ from typing import ClassVar
 
 from agent.codec import Count, Port, Text, Time
 from agent.documents.drift import Finding
+from agent.errors import AgentError
 from agent.health.evidence import Mode, Owner, Route
 from agent.health.state import HealthState
 
@@ -171,7 +173,7 @@ class SymptomsStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStatus:
-    """The daemon's last publication."""
+    """status.json: what the daemon publishes, for everyone to read. Its writer is an unprivileged user."""
 
     KIND: ClassVar = "DaemonStatus"
     pid: Count
@@ -213,3 +215,91 @@ class DaemonStatus:
     def mirror_address(self) -> str:
         """The mirror as ADDRESS:PORT."""
         return self.mirror.url.split("://")[-1].split("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveDocument:
+    """What "auto" came to when the node was changed, and what the daemon is to watch."""
+
+    KIND: ClassVar = "Effective"
+    generation: Count = 0
+    at: Time | None = None
+    switch: Text = "unknown"
+    """"fence" or "native"."""
+    dialect: Text = ""
+    """"proxy" or "mirrors"."""
+    use_http: bool | None = None
+    scheme: Text = ""
+    reasons: tuple[Text, ...] = ()
+    not_accelerated: tuple[Text, ...] = ()
+    """Registries whose nydus images go direct, each with the reason."""
+    mirror_url: Text = ""
+    ping_url: Text = ""
+    rolled_back_to: Count | None = None
+    """The generation whose state it is, where it is a rollback."""
+    origins: tuple[Text, ...] = ()
+    """Registries that nydusd reads from: the daemon asks them before it fences the mirror."""
+
+
+class CheckState(enum.StrEnum):
+    """What a check says. Only OK is a claim."""
+
+    OK = "ok"
+    FAILED = "failed"
+    NOT_PROVED = "not-proved"
+    """It could not be run, for a reason that is no fault (no nydus image on the node yet)."""
+    UNKNOWN = "unknown"
+    """Something that had to be asked did not answer in a way that tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One check of the proof."""
+
+    number: Count
+    name: Text
+    state: CheckState
+    detail: Text = ""
+    code: Text = ""
+    cause: Text = ""
+    evidence: tuple[Text, ...] = ()
+    try_: Text = ""
+
+    def error(self) -> AgentError:
+        """As an error, for headlines and for the undo of a change whose proof failed."""
+        return AgentError(
+            self.code, f"check {self.number} ({self.name}): {self.detail}", cause=self.cause,
+            seen=self.evidence,
+            try_=self.try_,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ProofDocument:
+    """The last proof."""
+
+    KIND: ClassVar = "Proof"
+    at: Time
+    agent: Text = ""
+    """The agent's version."""
+    ok: bool = False
+    headline: Text = ""
+    """The first check that failed, in a sentence."""
+    checks: tuple[CheckResult, ...] = ()
+    """Lowest first."""
+    drift: tuple[Text, ...] = ()
+    """What others have changed that is ours, in words."""
+    unseen: tuple[Text, ...] = ()
+    """What could not be looked at for drift, each with the reason."""
+    pending: tuple[Text, ...] = ()
+    """What the configuration wants other than was applied, in words."""
+    unrenewed: tuple[Text, ...] = ()
+    """Images in use whose credential expires and is not renewed."""
+    versions: Mapping[str, Text] = field(default_factory=dict)
+    boot_id: Text = ""
+    """Of the boot in which it was made (random(4)); empty in an answer of `doctor`."""
+
+    @property
+    def failed(self) -> tuple[CheckResult, ...]:
+        """Checks that failed, lowest first."""
+        return tuple(check for check in self.checks if check.state is CheckState.FAILED)

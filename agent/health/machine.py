@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from agent.health import patience
 from agent.health.evidence import (
     Adopted,
     AgentInWant,
@@ -51,6 +50,8 @@ from agent.health.state import (
     RaisedFence,
     State,
     Transition,
+    late,
+    learned,
 )
 from agent.health.symptoms import symptom
 from agent.health.transitions import Asked, Charge, accuse, canaries_speak, down, moved, recover
@@ -143,11 +144,11 @@ def _take(state: State, event: Event, now: float, policy: Policy) -> Asked:  # n
 
 def _ping_ok(state: State, event: PingOk, now: float, policy: Policy) -> State:
     known, floor_s = state.ping_pace, policy.window_s
-    pace = patience.learned(known, event.started, event.latency_s, now, floor_s, policy)
+    pace = learned(known, event.started, event.latency_s, now, floor_s, policy)
     # A late answer says that the mirror lives. The round that it belongs to was lost all the same. None is
     # late that teaches nothing.
-    late = pace is not known and patience.late(known, event.started, event.latency_s, floor_s, policy)
-    more = 0 if late else 1
+    was_late = pace is not known and late(known, event.started, event.latency_s, floor_s, policy)
+    more = 0 if was_late else 1
     oks = state.oks + more
     if state.health_state is HealthState.HEALTHY:
         oks = min(oks, max(state.oks, policy.rise, policy.clean_pings))
@@ -159,8 +160,8 @@ def _ping_ok(state: State, event: PingOk, now: float, policy: Policy) -> State:
 
 def _canary_ok(state: State, event: CanaryOk, now: float, policy: Policy) -> State:
     floor_s = policy.canary_window_s
-    pace = patience.learned(state.canary_pace, event.started, event.latency_s, now, floor_s, policy)
-    more = 0 if patience.late(state.canary_pace, event.started, event.latency_s, floor_s, policy) else 1
+    pace = learned(state.canary_pace, event.started, event.latency_s, now, floor_s, policy)
+    more = 0 if late(state.canary_pace, event.started, event.latency_s, floor_s, policy) else 1
     doubtful = (
         state.health_state is HealthState.HEALTHY and state.ping_ok is False
     )  # pings that are not believed as it is

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from agent.health import damping, patience
 from agent.health.evidence import Mode, Owner, Route
 from agent.health.policy import Policy
 from agent.health.state import (
@@ -21,6 +20,9 @@ from agent.health.state import (
     RaisedFence,
     RaiseFence,
     State,
+    decayed,
+    held_s,
+    tentative_s,
 )
 
 
@@ -66,7 +68,7 @@ def settle(state: State, now: float, policy: Policy) -> tuple[State, tuple[Effec
     tentative = wanted is Wish.TENTATIVE
     lease_s = policy.lease_s
     if tentative:
-        lease_s = min(policy.lease_s, state.since + patience.tentative_s(state, policy) - now)
+        lease_s = min(policy.lease_s, state.since + tentative_s(state, policy) - now)
     if state.fence is None:
         if now - state.fence_failed_at < policy.renew_s:
             return state, ()
@@ -194,7 +196,7 @@ def _suspected(state: State, now: float, policy: Policy) -> Iterator[_Wait]:
     if not policy.canary and state.oks < policy.clean_pings:
         yield _rise(state, policy, policy.clean_pings)
     if state.held:
-        left_s = state.since + patience.tentative_s(state, policy) - now
+        left_s = state.since + tentative_s(state, policy) - now
         yield _Wait("the end of the time for which a suspicion by reads lasts", max(0.0, left_s))
 
 
@@ -206,10 +208,10 @@ def _down(state: State, now: float, policy: Policy) -> Iterator[_Wait]:
     dwell_s = state.since + policy.dwell_s - now
     if dwell_s > 0:
         yield _Wait("the time for which a mirror stays down at least", dwell_s)
-    held_s = damping.held_s(state.flap, now, policy)
-    if held_s > 0:
-        penalty = damping.decayed(state.flap, now, policy)
-        yield _Wait(f"the flap penalty of {penalty:.0f} to fall below {policy.flap_reuse:.0f}", held_s)
+    penalty_s = held_s(state.flap, now, policy)
+    if penalty_s > 0:
+        penalty = decayed(state.flap, now, policy)
+        yield _Wait(f"the flap penalty of {penalty:.0f} to fall below {policy.flap_reuse:.0f}", penalty_s)
     if policy.return_delay_s > 0:
         yield _Wait("then this node's turn to return", policy.return_delay_s, after=True)
 

@@ -16,10 +16,26 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeAlias, assert_never
 
-from agent.health import damping, patience
 from agent.health.evidence import Owner
 from agent.health.policy import Policy
-from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, Effect, HealthState, State
+from agent.health.state import (
+    Accuser,
+    AskCanary,
+    AskOrigin,
+    AskOwner,
+    Cause,
+    Effect,
+    Flap,
+    HealthState,
+    State,
+    after_outage,
+    after_suspicion,
+    canary_window_s,
+    held,
+    released,
+    silence_s,
+    tentative_s,
+)
 
 Asked: TypeAlias = tuple[State, tuple[Effect, ...]]
 
@@ -67,13 +83,13 @@ def doubted(state: State, accuser: Accuser, now: float) -> bool:
 
 def canaries_speak(state: State, now: float, policy: Policy) -> bool:
     """Whether canaries come back, so that they can speak for a mirror whose pings fail."""
-    grown_s = patience.canary_window_s(state, policy) - policy.canary_window_s
+    grown_s = canary_window_s(state, policy) - policy.canary_window_s
     return policy.canary and now - state.canary_ok <= policy.vouch_s + 2 * grown_s
 
 
 def down(state: State, cause: Cause, why: str, detail: str, now: float, policy: Policy) -> State:
     """An outage; whoever was doubted is believed again."""
-    flap = damping.after_outage(state.flap, now, policy) if state.was_well else state.flap
+    flap = after_outage(state.flap, now, policy) if state.was_well else state.flap
     fined = _fined(state, flap, by_reads=cause is Cause.SYMPTOM and _reads_alone(state))
     gone = moved(fined, HealthState.DOWN, cause, why, detail, now)
     return replace(gone, sentinel_trusted=True, doubted=frozenset(), canary_oks=0)
@@ -81,7 +97,7 @@ def down(state: State, cause: Cause, why: str, detail: str, now: float, policy: 
 
 def judged(state: State, now: float, policy: Policy) -> State:
     """A suspicion with the time that has passed: refuted, confirmed, not confirmed, or going on."""
-    over = now - state.since >= patience.tentative_s(state, policy)
+    over = now - state.since >= tentative_s(state, policy)
     if _clean(state, policy) and (over or not state.held):
         answered = (
             "a canary came back clean" if policy.canary else f"{state.oks} pings in succession were answered"
@@ -115,7 +131,7 @@ def _reads_alone(state: State) -> bool:
     return state.accusers <= {Accuser.READS}
 
 
-def _fined(state: State, flap: damping.Flap, *, by_reads: bool) -> State:
+def _fined(state: State, flap: Flap, *, by_reads: bool) -> State:
     """With a higher penalty. What others had a part in is never given back."""
     return replace(state, flap=flap, unblamed=state.unblamed if by_reads else flap)
 
@@ -154,7 +170,7 @@ def _confirmed(state: State, charge: Charge, now: float, policy: Policy) -> bool
         begun = min(
             state.ping_silent if state.ping_soft else now, state.canary_silent if state.canary_soft else now
         )
-        return state.soft >= policy.fall and now - begun >= patience.silence_s(state, policy)
+        return state.soft >= policy.fall and now - begun >= silence_s(state, policy)
     if charge.accuser is Accuser.CANARY and charge.hard:
         return True
     if not policy.canary and charge.hard and charge.accuser is Accuser.PING:
@@ -179,7 +195,7 @@ def _clean(state: State, policy: Policy) -> bool:
 def _cleared(state: State, why: str, now: float, policy: Policy) -> State:
     """The suspicion was wrong; what misled is believed less, and a fence that was raised for it counts."""
     nothing = state.fence is None or (_reads_alone(state) and origins_fault(state, now))
-    flap = state.flap if nothing else damping.after_suspicion(state.flap, now, policy)
+    flap = state.flap if nothing else after_suspicion(state.flap, now, policy)
     accusers = state.accusers
     cleared = replace(
         _fined(state, flap, by_reads=_reads_alone(state)), ping_soft=0, canary_soft=0,
@@ -232,13 +248,13 @@ def _rising(state: State, now: float, policy: Policy) -> State:
         return state
     if not state.was_well:
         return _healthy(state, f"{_first(policy)} for the first time", now)
-    if state.oks < policy.rise or now - state.since < policy.dwell_s or damping.held(state.flap, now, policy):
+    if state.oks < policy.rise or now - state.since < policy.dwell_s or held(state.flap, now, policy):
         return state
     slot = f"it answers again; this node returns in {policy.return_delay_s:.1f} s"
     rising = moved(
         state, HealthState.PROBATION, Cause.RECOVERED, slot, f"{state.oks} successes in succession", now
     )
-    flap, unblamed = (damping.released(one, now, policy) for one in (state.flap, state.unblamed))
+    flap, unblamed = (released(one, now, policy) for one in (state.flap, state.unblamed))
     return replace(rising, flap=flap, unblamed=unblamed, return_at=now + policy.return_delay_s)
 
 

@@ -9,8 +9,8 @@ from agent import paths
 from agent.config.model import Config, RegistryHost, RestartPolicy, Scheme
 from agent.containerd.dropin import containerd_check
 from agent.containerd.files import node_of
-from agent.containerd.keys import quoted
 from agent.containerd.render import Candidate, candidate
+from agent.containerd.view import quoted
 from agent.facts import node
 from agent.facts.node import (
     Binary,

@@ -19,9 +19,8 @@ from agent import paths
 from agent.config.model import Config, ContainerdConfig
 from agent.containerd import dropin
 from agent.containerd.files import Node, node_of
-from agent.containerd.keys import PROXY_PLUGIN
 from agent.containerd.render import view_of
-from agent.containerd.view import ContainerdView
+from agent.containerd.view import PROXY_PLUGIN, ContainerdView
 from agent.errors import PlanError
 from agent.facts.node import Facts, UnitFact, Unknown, Version
 from agent.steps import (

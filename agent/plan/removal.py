@@ -20,9 +20,9 @@ from agent.config.model import Config
 from agent.containerd import dropin
 from agent.containerd.dropin import containerd_check
 from agent.containerd.files import Node, node_of
-from agent.containerd.keys import KEYS, PROXY_PLUGIN, KeyPath, at, dotted
 from agent.containerd.render import candidate, view_of
 from agent.containerd.toml_edit import Value, remove, take_from_list
+from agent.containerd.view import KEYS, PROXY_PLUGIN, KeyPath, at, dotted
 from agent.containerd.wishes import possible_keys
 from agent.facts import node
 from agent.facts.node import Facts, FileFact, UnitFact, Unknown

@@ -14,8 +14,8 @@ from typing import Any, cast
 
 from agent import paths
 from agent.config.model import ContainerdConfig
-from agent.containerd.keys import KeyPath, at, dotted, leaves
 from agent.containerd.toml_edit import Value, add_to_list, insert
+from agent.containerd.view import KeyPath, at, dotted, leaves
 from agent.documents.drift import APPLY_COMMAND, Finding, Kind, Remedy, ours
 from agent.facts import node
 from agent.facts.node import Facts, FileFact, UnitFact

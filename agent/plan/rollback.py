@@ -17,8 +17,8 @@ from typing import Any
 
 from agent.config.model import Config, RestartPolicy
 from agent.containerd import dropin
-from agent.containerd.keys import KeyPath, at, dotted, leaves
 from agent.containerd.toml_edit import remove
+from agent.containerd.view import KeyPath, at, dotted, leaves
 from agent.facts import node
 from agent.facts.node import Facts, FileFact, Unknown
 from agent.plan import decide, images, invariants, mounts

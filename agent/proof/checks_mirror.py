@@ -21,8 +21,7 @@ from urllib.parse import urlsplit
 from agent import paths
 from agent.codec import DocumentError, load_document
 from agent.config.model import Switch
-from agent.documents.applied import CheckResult
-from agent.documents.status import DaemonStatus
+from agent.documents.status import CheckResult, DaemonStatus
 from agent.errors import FileError, HttpError, NydusdError, PortError
 from agent.facts.node import Binary, Unknown
 from agent.health.evidence import Mode, Owner, Route, is_loopback, judge

@@ -18,7 +18,7 @@ from typing import Any
 from agent import paths
 from agent.config.model import Config, Dialect
 from agent.console import counted
-from agent.documents.applied import CheckResult
+from agent.documents.status import CheckResult
 from agent.errors import FileError, HttpError, NydusdError
 from agent.outside_json import json_value, mapping
 from agent.plan import mounts

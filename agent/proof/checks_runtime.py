@@ -11,7 +11,7 @@ from agent.config.model import ContainerdMode, RestartPolicy
 from agent.containerd.dropin import reads_exports
 from agent.containerd.files import node_of
 from agent.containerd.render import view_of
-from agent.documents.applied import CheckResult
+from agent.documents.status import CheckResult
 from agent.errors import (
     AgentError,
     ContainerdError,

@@ -16,7 +16,7 @@ from agent import paths
 from agent.codec import to_document
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.containerd.keys import KeyPath
+from agent.containerd.view import KeyPath
 from agent.documents.drift import (
     REPAIR_COMMAND,
     DriftReport,

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent import paths
 from agent.config.model import Config
-from agent.containerd.keys import PROXY_PLUGIN, KeyPath
+from agent.containerd.view import PROXY_PLUGIN, KeyPath
 from agent.documents.drift import (
     APPLY_COMMAND,
     REPAIR_COMMAND,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.documents.applied import CheckResult, CheckState
+from agent.documents.status import CheckResult, CheckState
 from agent.errors import AgentError, ApplyError, FileError, PlanError, PortError
 from agent.facts.node import Effective, Facts, Unknown
 from agent.health.evidence import Route

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from agent import __version__, paths
 from agent.codec import to_document, to_json
 from agent.config.model import Config
-from agent.documents.applied import CheckResult, CheckState, ProofDocument
 from agent.documents.drift import Finding
+from agent.documents.status import CheckResult, CheckState, ProofDocument
 from agent.errors import AgentError, Exit, FileChangedError
 from agent.facts.node import Effective, Facts
 from agent.node.waits import Before

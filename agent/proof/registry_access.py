@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from agent import paths
 from agent.config.model import Config
-from agent.documents.applied import CheckResult, CheckState
+from agent.documents.status import CheckResult, CheckState
 from agent.dragonfly.command_line import DfdaemonLogLevel, environment_of, log_level
 from agent.errors import AgentError, CredentialError, FileError, PortError
 from agent.facts.node import Unknown, Version

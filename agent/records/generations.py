@@ -1,8 +1,9 @@
 """Accepted states: one JSON file per generation, with the undo records of all its steps.
 
-A generation's file appears by rename: that is the moment at which a transaction is accepted. Files that hold
-what was there before may hold secrets (containerd's registry credentials), so they are 0600. None is ever
-thrown away: the oldest record of a file is what removal puts back.
+A generation's file appears by rename: that is the moment at which a transaction is accepted. Files that
+hold what was there before may hold secrets (containerd's registry credentials), so they are 0600. None is
+ever thrown away: the oldest record of a file is what removal puts back. Beside them: what is recorded of a
+change that waits for its confirmation, and of one that was taken back.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from agent import __version__, paths
 from agent.codec import ALWAYS, from_document, to_document
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.documents.applied import EffectiveDocument
+from agent.documents.status import EffectiveDocument
 from agent.errors import ApplyError
-from agent.facts.node import Effective
+from agent.facts.node import Effective, Moment
 from agent.outside_json import json_value
 from agent.ports import Files
 from agent.records import journal, json_files
@@ -51,7 +52,7 @@ class Generation:
     to: int | None = None
     """Of a rollback: the generation whose state this one is."""
     config: Mapping[str, object] | None = None
-    """What the node was changed for (`agent.config.accepted`); None: a removal."""
+    """What the node was changed for (`agent.records.generations`); None: a removal."""
     agent: str = field(default=__version__, metadata=ALWAYS)
     """The agent's version."""
 
@@ -256,3 +257,50 @@ def former_unit(generations: tuple[Generation, ...]) -> Former:
 
 def _path(number: int) -> str:
     return f"{paths.GENERATIONS}/{number}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A change that waits for its confirmation."""
+
+    KIND: ClassVar = "Unconfirmed"
+    id: str
+    """Of the transaction."""
+    generation: int
+    """The number that it has once it was accepted."""
+    seconds: int
+    """How long it waits, from before its first act."""
+    at: float
+    boot: str
+    boottime: float
+    """When that began, by each clock."""
+    pid: int
+    """The process that carries it out."""
+
+    def same_boot(self, now: Moment) -> bool:
+        """Whether its alarm can still be there."""
+        began = 0.0 if now.up_s is None else now.boottime - now.up_s
+        return self.boot == now.boot and self.boottime >= began
+
+    def left_s(self, now: Moment) -> float:
+        """Seconds until it is taken back; by the boot's clock, so that no stepped clock moves it."""
+        return max(0.0, -self.late_s(now))
+
+    def late_s(self, now: Moment) -> float:
+        """Seconds since it should have been taken back; negative before."""
+        if self.same_boot(now):
+            return now.boottime - self.boottime - self.seconds
+        return now.boottime if now.up_s is None else now.up_s
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """What became of a change that was not confirmed."""
+
+    KIND: ClassVar = "TakenBack"
+    id: str
+    generation: int
+    at: float
+    newest: int
+    """The newest generation after that; 0: none."""
+    why: str

@@ -1,7 +1,7 @@
 """A real read by a private nydusd (check 10 of the proof): own mount namespace, empty cache, limits, a
 deadline.
 
-Its mount goes with it, however it ends (private_nydusd); only a directory of files is left to remove.
+Its mount goes with it, however it ends (agent.system.nydusd); only a directory of files is left to remove.
 """
 
 from __future__ import annotations

@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 from agent.apply.execute import check_containerd_config, unexpected
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
 from agent.containerd.files import Node, family
-from agent.containerd.keys import KEYS, PROXY_PLUGIN
 from agent.containerd.render import candidate
-from agent.containerd.view import ContainerdView, view
+from agent.containerd.view import KEYS, PROXY_PLUGIN, ContainerdView, view
 from agent.errors import ApplyError
 from agent.plan.diff import plan
 from agent.ports import Ports

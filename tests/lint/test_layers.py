@@ -51,8 +51,6 @@ _PURE = (
     "agent.plan",
     "agent.programs.lock",
     "agent.programs.versions",
-    "agent.programs.versions",
-    "agent.programs.versions",
     "agent.registry",
     "agent.steps",
 )

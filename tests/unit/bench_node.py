@@ -10,7 +10,7 @@ from functools import partial
 from agent import paths
 from agent.bench.cases import Case
 from agent.bench.figures import ImagePair, Measured
-from agent.commands.bench.admission import Admission
+from agent.commands.bench.images import Admission
 from agent.commands.bench.rounds import Rounds
 from agent.commands.bench.starts import PLAIN_NAMESPACE, WantedStart
 from agent.config.model import Config

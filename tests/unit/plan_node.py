@@ -17,8 +17,8 @@ from agent.config.model import (
     Switch,
 )
 from agent.containerd.files import Node
-from agent.containerd.keys import PROXY_PLUGIN
 from agent.containerd.render import view_of
+from agent.containerd.view import PROXY_PLUGIN
 from agent.facts.node import Facts, PluginFact
 from agent.node.observe import observe
 from agent.steps import Plan, ReloadUnits, RemoveFile, Step, UnitStep, UnitVerb, WriteFile

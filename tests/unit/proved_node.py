@@ -11,7 +11,7 @@ from agent.apply.change import Surroundings
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
 from agent.config.model import Config
-from agent.documents.applied import CheckResult, CheckState
+from agent.documents.status import CheckResult, CheckState
 from agent.ports import Finished, NydusdInfo, RunningProgram, Trial
 from agent.proof import inspection
 from agent.proof.proofs import Proof

@@ -5,7 +5,7 @@ what stands before and after is left out.
 from __future__ import annotations
 
 from agent.bench.cases import Case, Counted, came_from
-from agent.commands.bench.peer import NodeCounters, Traffic, traffic_of
+from agent.commands.bench.mirror import NodeCounters, Traffic, traffic_of
 
 FRESH = """\
 # HELP dragonfly_client_disk_space_total Gauge of the disk space in bytes

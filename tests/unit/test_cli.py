@@ -22,7 +22,7 @@ from agent.codec import to_document
 from agent.commands import version
 from agent.commands.context import Context
 from agent.console import Console
-from agent.documents.applied import ProofDocument
+from agent.documents.status import ProofDocument
 from agent.errors import UsageError
 from tests.lint.source import modules
 from tests.unit.published import Run

@@ -16,7 +16,7 @@ import pytest
 from agent import cli
 from agent.cli import build_parser
 from agent.commands import bench
-from agent.commands.bench.pin import Lever
+from agent.commands.bench.mirror import Lever
 from agent.commands.context import Context
 from agent.config.model import Config
 from agent.console import Console, Format

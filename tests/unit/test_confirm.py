@@ -15,7 +15,7 @@ from agent.console import exit_of
 from agent.errors import ApplyError, Exit, FileError, LockedError, SystemdError, UsageError
 from agent.facts.node import Moment
 from agent.records import generations
-from agent.records.unconfirmed import Pending
+from agent.records.generations import Pending
 from tests.unit.proved_node import CONFIG, ROOT, quiet
 from tests.unit.unconfirmed import LOUD, SECONDS, Waiting
 

@@ -14,8 +14,8 @@ from agent import paths
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
 from agent.containerd.dropin import NAME
 from agent.containerd.files import matches
-from agent.containerd.keys import KEYS, at
 from agent.containerd.render import Candidate, candidate
+from agent.containerd.view import KEYS, at
 from agent.errors import FileError, PlanError
 from agent.plan.diff import plan
 from agent.plan.removal import removal

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.containerd.keys import at
 from agent.containerd.render import candidate
+from agent.containerd.view import at
 from agent.containerd.wishes import possible_keys
 from agent.plan import invariants
 from agent.plan.diff import plan

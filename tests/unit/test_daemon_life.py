@@ -16,8 +16,8 @@ import pytest
 
 from agent.codec import to_document, to_json
 from agent.config.model import EndpointConfig
-from agent.documents.applied import ProofDocument
 from agent.documents.drift import Expected, Finding, Kind, Remedy
+from agent.documents.status import ProofDocument
 from agent.errors import ConfigError
 from agent.facts.node import FenceAbility
 from tests.fakes.event_loop import on_time, until

@@ -17,9 +17,8 @@ import pytest
 
 from agent.config.model import FleetConfig, RegistriesConfig, RegistryHost, Scheme
 from agent.daemon.memory import Memory, MemoryFile, Reach, known_to
-from agent.health.damping import Flap
 from agent.health.policy import Policy, return_delay_s
-from agent.health.state import Cause, HealthState, State
+from agent.health.state import Cause, Flap, HealthState, State
 from agent.node.machine import node_identity
 from tests.fakes.event_loop import until
 from tests.fakes.mirror import SmallMirror, Way

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from agent.health import damping
 from agent.health.evidence import (
     Adopted,
     AgentInWant,
@@ -40,7 +39,6 @@ from agent.health.evidence import (
     Tick,
 )
 from agent.health.machine import at_rest, step, transition
-from agent.health.patience import tentative_s
 from agent.health.route import prospect, route, route_reason, settle
 from agent.health.state import (
     AskCanary,
@@ -53,6 +51,8 @@ from agent.health.state import (
     LiftFence,
     RaiseFence,
     State,
+    held,
+    tentative_s,
 )
 from agent.health.transitions import recover
 from tests.unit.health_run import FENCE, GOOD, POLICY, REFUSED, Run, allowed_fences, healthy
@@ -214,7 +214,7 @@ class Model(RuleBasedStateMachine):
     def a_penalty_that_holds_is_served(self) -> None:
         flap = self.state.flap
         assert flap.penalty <= POLICY.flap_cap
-        if damping.held(flap, self.now, POLICY):
+        if held(flap, self.now, POLICY):
             assert self.state.health_state is HealthState.DOWN
 
     @invariant()

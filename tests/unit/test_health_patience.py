@@ -9,9 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.health.evidence import CanaryFailed, CanaryOk, PingFailed, PingOk, Probe, Tick
-from agent.health.patience import canary_window_s, late, learned, ping_window_s, silence_s, tentative_s
 from agent.health.policy import Policy
-from agent.health.state import HealthState, Pace, State
+from agent.health.state import (
+    HealthState,
+    Pace,
+    State,
+    canary_window_s,
+    late,
+    learned,
+    ping_window_s,
+    silence_s,
+    tentative_s,
+)
 from tests.unit.health_run import POLICY, SILENT, Run, healthy
 
 FLOOR_S = POLICY.window_s

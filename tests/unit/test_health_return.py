@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from agent.config.model import HealthConfig
-from agent.health.damping import held_s
 from agent.health.evidence import (
     CanaryFailed,
     CanaryOk,
@@ -24,7 +23,7 @@ from agent.health.evidence import (
     SentinelClosed,
 )
 from agent.health.policy import Policy, return_delay_s
-from agent.health.state import HealthState, LiftFence, RaiseFence
+from agent.health.state import HealthState, LiftFence, RaiseFence, held_s
 from agent.node.machine import node_identity
 from tests.unit.health_run import FENCE, GOOD, POLICY, REFUSED, Run, allowed_fences, healthy
 

@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.health import damping
-from agent.health.damping import Flap
 from agent.health.evidence import (
     CanaryFailed,
     CanaryOk,
@@ -22,7 +20,16 @@ from agent.health.evidence import (
     SymptomsUnknown,
     Tick,
 )
-from agent.health.state import AskCanary, ExtendFence, HealthState, LiftFence, RaiseFence
+from agent.health.state import (
+    AskCanary,
+    ExtendFence,
+    Flap,
+    HealthState,
+    LiftFence,
+    RaiseFence,
+    after_outage,
+    released,
+)
 from tests.unit.health_run import (
     ASKS,
     BAD,
@@ -214,16 +221,16 @@ def test_what_reads_alone_have_raised_leaves_no_trace_once_the_origin_explains_i
 ) -> None:
     flap = Flap()
     for at in sorted(outages):
-        flap = damping.after_outage(flap, at, POLICY)
+        flap = after_outage(flap, at, POLICY)
     run = healthy()
-    run.state = replace(run.state, flap=damping.released(flap, 900.0, POLICY))
+    run.state = replace(run.state, flap=released(flap, 900.0, POLICY))
     run.symptom(1000.0, kind).every(0.5, 1000.5, 1003.0, "ping", "canary", "tick")
     run.symptom(1000.0 + gap_s, kind)
     assert run.health_state() is HealthState.DOWN
     now = 1000.0 + gap_s + later_s
     for _ in range(3):
         run.at(now, Symptom(kind, "", now))
-    assert run.state.flap == damping.released(flap, 900.0, POLICY)
+    assert run.state.flap == released(flap, 900.0, POLICY)
 
 
 def test_an_origin_that_is_overrun_after_the_mirrors_death_does_not_excuse_the_mirror() -> None:

@@ -14,8 +14,8 @@ from agent import paths
 from agent.commands.internal.inspect import is_news
 from agent.config.model import ContainerdConfig, ContainerdMode
 from agent.daemon.record import Record
-from agent.documents.applied import CheckResult, CheckState
 from agent.documents.drift import Finding, Kind, Remedy
+from agent.documents.status import CheckResult, CheckState
 from agent.errors import Exit
 from agent.health.evidence import Mode
 from agent.health.machine import transition

@@ -8,7 +8,7 @@ import pytest
 
 from agent import paths
 from agent.config.model import Config
-from agent.containerd.keys import KEYS, at
+from agent.containerd.view import KEYS, at
 from agent.errors import PlanError
 from agent.node.observe import observe
 from agent.plan.diff import plan

@@ -10,7 +10,7 @@ import pytest
 
 from agent import paths
 from agent.config.model import Dialect
-from agent.documents.applied import CheckState
+from agent.documents.status import CheckState
 from agent.errors import Exit, FileError, NydusdError
 from agent.facts.node import FenceAbility
 from agent.node.observe import observe

@@ -9,7 +9,7 @@ import pytest
 
 from agent import paths
 from agent.config.model import ContainerdConfig, LogLevel, RestartPolicy
-from agent.documents.applied import CheckState
+from agent.documents.status import CheckState
 from agent.errors import ApplyError, Exit
 from agent.ports import HttpAnswer
 from agent.proof import inspection

@@ -9,7 +9,7 @@ import pytest
 
 from agent import paths
 from agent.config.model import Config, ContainerdMode
-from agent.documents.applied import CheckResult, CheckState
+from agent.documents.status import CheckResult, CheckState
 from tests.unit.proved_node import ROOT, ProvedNode
 
 BUILT_IN = "/var/lib/containerd/io.containerd.snapshotter.v1.nydus"

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from agent.documents.applied import CheckState
+from agent.documents.status import CheckState
 from agent.proof import checks_nydusd
 from tests.unit import proved_node
 

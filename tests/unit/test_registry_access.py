@@ -15,7 +15,7 @@ from agent.commands import doctor
 from agent.commands.context import Context
 from agent.config.model import RegistryHost
 from agent.console import Console, Format
-from agent.documents.applied import CheckState
+from agent.documents.status import CheckState
 from agent.errors import Exit
 from agent.ports import ImageRecord
 from agent.proof import registry_access

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config.model import Config, ContainerdConfig, ContainerdMode, SnapshotterConfig
-from agent.containerd.keys import KEYS, at
 from agent.containerd.render import Candidate, candidate
 from agent.containerd.toml_edit import add_to_list, insert, take_from_list
+from agent.containerd.view import KEYS, at
 from tests.unit.containerd_cases import stock
 from tests.unit.plan_node import CONTAINERD_CONFIG, GOLDEN, STOCK
 

@@ -12,7 +12,7 @@ from agent.apply.change import Outcome
 from agent.apply.gate import Urgency
 from agent.config import accepted
 from agent.config.model import Config, ContainerdMode, LogLevel, RestartPolicy, Switch
-from agent.documents.applied import CheckState
+from agent.documents.status import CheckState
 from agent.errors import ApplyError, FileError, PlanError
 from agent.records import generations, journal
 from agent.steps import UnitStep

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.containerd.keys import KeyPath, at
 from agent.containerd.toml_edit import Value, insert, remove
+from agent.containerd.view import KeyPath, at
 
 OUT_OF_ORDER = """\
 version = 2 # kept

@@ -11,9 +11,8 @@ from agent.codec import DocumentError, from_json, to_json
 from agent.documents.drift import DriftReport, Expected
 from agent.errors import ApplyError
 from agent.records import generations
-from agent.records.generations import Generation
+from agent.records.generations import Generation, Pending
 from agent.records.journal import Begin
-from agent.records.unconfirmed import Pending
 from tests.fakes.node import FakeNode
 
 EFFECTIVE = {

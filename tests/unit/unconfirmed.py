@@ -15,7 +15,7 @@ from agent.commands.context import Context
 from agent.config.model import Config, LogLevel
 from agent.console import Console
 from agent.ports import Alarm
-from agent.records.unconfirmed import Pending, TakenBack
+from agent.records.generations import Pending, TakenBack
 from tests.fakes.faults import Crash
 from tests.unit.proved_node import CONFIG, ProvedNode, quiet
 

@@ -19,8 +19,8 @@ from agent.bench import figures
 from agent.bench.cases import SOURCES
 from agent.bench.figures import ImagePair, Measured
 from agent.catalogue import Message
-from agent.commands.bench.admission import Admission
-from agent.commands.bench.pin import Lever
+from agent.commands.bench.images import Admission
+from agent.commands.bench.mirror import Lever
 from agent.commands.bench.rounds import INTERRUPTED, Rounds
 from agent.commands.bench.starts import PLAIN_NAMESPACE, WantedStart
 from agent.commands.context import Context

@@ -18,8 +18,7 @@ from agent import paths
 from agent.apply import leftovers
 from agent.apply.leftovers import Away, Leftovers
 from agent.catalogue import Message
-from agent.commands.bench.admission import Admission
-from agent.commands.bench.layers import Layers, layers_of
+from agent.commands.bench.images import Admission, Layers, layers_of
 from agent.commands.bench.starts import PLAIN_NAMESPACE, StartImage
 from agent.config.model import Config, ContainerdMode
 from agent.errors import AgentError, ContainerdError, FileError, PortError

@@ -12,9 +12,8 @@ from typing import Protocol
 
 from agent.bench.cases import Case, CaseResult, CaseRun, came_from, is_cached, why_never
 from agent.bench.figures import ImagePair, Measured
-from agent.commands.bench.admission import Admission
-from agent.commands.bench.layers import Layers
-from agent.commands.bench.peer import BenchPeer, NodeCounters
+from agent.commands.bench.images import Admission, Layers
+from agent.commands.bench.mirror import BenchPeer, NodeCounters
 from agent.commands.bench.presence import Presence
 from agent.commands.bench.starts import PLAIN_SNAPSHOTTER, StartImage, WantedStart, shared
 from agent.config.model import Config, ContainerdMode
@@ -60,7 +59,7 @@ class CaseTally:
 
 
 class BenchRoute(Protocol):
-    """Where reads go, as far as the bench may move them (`agent.commands.bench.pin`)."""
+    """Where reads go, as far as the bench may move them (`agent.commands.bench.mirror`)."""
 
     def origin(self, seconds: int) -> str:
         """Reads of the whole node go to the origin for at most so long; "" or why they do not."""

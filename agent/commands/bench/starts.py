@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent import paths
-from agent.commands.bench.admission import Admission
-from agent.commands.bench.layers import Layers, layers_of
+from agent.commands.bench.images import Admission, Layers, layers_of
 from agent.config.model import Config, ContainerdMode
 from agent.errors import AgentError, ContainerdError, ContainerdUnavailableError, NydusdError, ProcessError
 from agent.node.images import NAMESPACE

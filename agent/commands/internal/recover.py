@@ -13,7 +13,7 @@ from agent.commands.context import Context
 from agent.commands.rollback import config_or_default
 from agent.commands.running import surroundings
 from agent.errors import Exit
-from agent.records.unconfirmed import TakenBack
+from agent.records.generations import TakenBack
 
 HELP = "finish or undo an interrupted change"
 NEEDS_ROOT = True

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from agent import paths
 from agent.commands.state.picture import Agent, Picture, Unreadable
 from agent.console import Tone, counted
-from agent.documents.applied import CheckResult, ProofDocument
-from agent.documents.status import ConditionStatus, DaemonStatus, PinStatus
+from agent.documents.status import CheckResult, ConditionStatus, DaemonStatus, PinStatus, ProofDocument
 from agent.durations import in_words
 from agent.errors import AgentError, Exit
 from agent.plan import mounts

@@ -20,14 +20,13 @@ from agent.apply.leftovers import Leftovers, lives
 from agent.codec import DocumentError, from_document, try_from_json
 from agent.commands.context import Context
 from agent.daemon.documents import pin
-from agent.documents.applied import EffectiveDocument, ProofDocument
 from agent.documents.drift import Finding, findings_of
-from agent.documents.status import DaemonStatus, PinStatus
+from agent.documents.status import DaemonStatus, EffectiveDocument, PinStatus, ProofDocument
 from agent.durations import in_words
 from agent.errors import HttpError
 from agent.node.machine import present
 from agent.outside_json import json_value
-from agent.records.unconfirmed import Pending
+from agent.records.generations import Pending
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.config.model import Config, RegistryHost, Scheme
-from agent.containerd.keys import quoted
+from agent.containerd.view import quoted
 from agent.facts.node import Facts, Version
 
 DEFAULT = "_default"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from agent import paths
 from agent.config.model import Config
-from agent.containerd.keys import quoted
+from agent.containerd.view import quoted
 from agent.facts.node import Binary, Facts, FileFact
 from agent.plan.mounts import renewal_interval_s
 

@@ -20,7 +20,6 @@ from typing import Protocol, TypeAlias
 from agent.daemon.probes import ATTEMPTS, stagger_s
 from agent.daemon.session import CHORES_S
 from agent.daemon.tasks import TICK_S
-from agent.health import patience
 from agent.health.evidence import (
     Adopted,
     CanaryFailed,
@@ -41,7 +40,16 @@ from agent.health.evidence import (
 from agent.health.machine import step
 from agent.health.policy import Policy
 from agent.health.route import route
-from agent.health.state import AskCanary, AskOrigin, AskOwner, ExtendFence, HealthState, State
+from agent.health.state import (
+    AskCanary,
+    AskOrigin,
+    AskOwner,
+    ExtendFence,
+    HealthState,
+    State,
+    canary_window_s,
+    ping_window_s,
+)
 
 NEVER_S = float("inf")
 WELL_S = 0.002
@@ -252,7 +260,7 @@ class Agent:
 
     def _ping(self) -> None:
         started = self.now
-        window_s = patience.ping_window_s(self.state, self.policy)
+        window_s = ping_window_s(self.state, self.policy)
         found = staggered(self.mirror, started, window_s, self.policy.window_cap_s)
         self._open(found)
         self._at(found.ended, lambda: self._pinged(started, found))
@@ -270,7 +278,7 @@ class Agent:
     def _canary(self) -> None:
         self._canary_runs, self._canary_wanted = True, False
         started = self.now
-        window_s = patience.canary_window_s(self.state, self.policy)
+        window_s = canary_window_s(self.state, self.policy)
         found = staggered(self.mirror, started, window_s, self.policy.window_cap_s)
         self._open(found)
         self._at(found.ended, lambda: self._canaried(started, found))

@@ -20,8 +20,7 @@ from pathlib import Path
 from agent import paths
 from agent.apply import change, recover, remove, rollback
 from agent.config.model import Config, ContainerdConfig, ContainerdMode, Switch
-from agent.containerd.keys import KEYS, at
-from agent.containerd.view import names_snapshotter
+from agent.containerd.view import KEYS, at, names_snapshotter
 from agent.errors import SystemdError
 from agent.facts.node import PluginFact, UnitFact
 from agent.ports import Finished, Ports
