@@ -53,7 +53,7 @@ class Intention:
     to: int | None = None
     """Of a rollback: the generation whose state comes back."""
     config: Mapping[str, object] | None = None
-    """What the node is changed for (`agent.records.generations`)."""
+    """What the node is changed for (`agent.config.accepted`)."""
 
     def is_in_force(self, last: generations.Generation) -> bool:
         """Whether the newest generation says the same, so that an empty plan leaves nothing to record.

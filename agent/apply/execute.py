@@ -173,7 +173,7 @@ def trial_files(step: CheckContainerdConfig) -> tuple[tuple[str, bytes], ...]:
 def check_containerd_config(ports: Ports, step: CheckContainerdConfig) -> None:
     """`containerd config dump` on the candidates.
 
-    Raises ApplyError NNA0407 (refused), NNA0407 (not as expected).
+    Raises ApplyError NNA0407: refused, or not read as meant.
     """
     files = trial_files(step)
     made: list[str] = []

@@ -89,7 +89,7 @@ def act(path: str | None, config: Config, ports: Ports, around: Surroundings, ur
     """Do what the configuration wants now, or exactly what the plan in a file says. The caller holds the
     lock.
 
-    Raises PlanError (NNA0341: no plan; NNA0341: stale), ApplyError, FileError.
+    Raises PlanError NNA0341 (no plan, or one of another state), ApplyError, FileError.
     """
     if path is None:
         return change.apply(config, ports, around, urgency=urgency)

@@ -228,8 +228,10 @@ def view_of(session: Session, drift: Drift, problems: Problems) -> View:
 def _mirror(session: Session) -> MirrorStatus:
     ping, canary = session.results.ping, session.results.canary
     return MirrorStatus(
-        session.settings.mirror_url, ping.ok, ping.at, ping.ms, ping.detail,
-        canary.ok, canary.at, canary.ms, canary.detail, session.state.owner, session.owner_detail,
+        url=session.settings.mirror_url,
+        ping_ok=ping.ok, ping_at=ping.at, ping_ms=ping.ms, ping_detail=ping.detail,
+        canary_ok=canary.ok, canary_at=canary.at, canary_ms=canary.ms, canary_detail=canary.detail,
+        owner=session.state.owner, owner_detail=session.owner_detail,
     )  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 Fence first, confirm after: the first evidence makes the mirror suspect and raises a short tentative fence, a
 canary or more evidence confirms it (down), a clean canary refutes it (healthy). The way back is slow on
-purpose. Here each kind of event is taken in; what follows from it is in `suspicion`, `symptoms`, `recovery`
-and `route`.
+purpose. Here each kind of event is taken in; what follows from it is in `transitions`
+(a suspicion, an outage, the way back), `symptoms` and `route`.
 """
 
 from __future__ import annotations

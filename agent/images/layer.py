@@ -1,5 +1,5 @@
 """A layer of the source on this machine: decompressed as a stream, read once, and then handed to
-nydus-image.
+nydus-image. And the tree of files that the layers come to.
 """
 
 from __future__ import annotations

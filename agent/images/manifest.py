@@ -1,4 +1,5 @@
-"""Manifests and configurations of images, and the layout that the nydus image is written into.
+"""Manifests and configurations of images, the layout that the nydus image is written into, and what people
+call images and platforms.
 
 Sources: OCI image-spec 1.1, Docker's schema 2, and docs/nydus-image.md of dragonflyoss/nydus for what
 nydus-snapshotter takes. What is read comes from outside: sizes, types and digests are looked at before

@@ -1,4 +1,5 @@
-"""nydus-image, which builds: one layer after the other from a stream, then the merge of their metadata.
+"""The two programs that build: nydus-image, one layer after the other from a stream, then the merge of their
+metadata; and nydusify, where the operator chooses it.
 
 The tar of a layer goes through a pipe, so it is never on the disk, and nothing is extracted. Known of 2.2.0,
 the first that takes tars:

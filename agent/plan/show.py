@@ -104,7 +104,7 @@ def decided(
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
     """The tree; `config` is the part of the configuration that a node is changed for
-    (`agent.records.generations`).
+    (`agent.config.accepted`).
     """
     units = {"containerd": facts.containerd_unit, "snapshotter": facts.snapshotter_unit}
     choice = None

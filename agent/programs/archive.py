@@ -1,4 +1,5 @@
-"""Take the programs out of an archive whose digest was checked: the named regular files, and nothing else.
+"""An archive of upstream's: fetched from a URL or a path, bounded and with its digest; and the programs taken
+out of it, the named regular files and nothing else.
 
 No path of the archive is ever made: each program is copied into a file of our own name.
 """

@@ -78,7 +78,7 @@ class Lock:
 def parse(content: bytes, path: str) -> Lock:
     """The lock in `content`, which was read from `path`.
 
-    Raises ProgramsError: NNA1101 where it is not TOML at all, NNA1101 with every problem at once.
+    Raises ProgramsError NNA1101 with every problem at once.
     """
     tree = _toml(content, path)
     complaints = Complaints(path)

@@ -73,8 +73,8 @@ def make(
 ) -> Package:
     """Make the package of a release in a directory. `source`: see `archive.place_of`; `each` hears of bytes.
 
-    Raises ProgramsError NNA1111 (the way there), NNA1115 (other bytes than the lock pins), NNA1115
-    (what is in the archive), NNA1111 (packing).
+    Raises ProgramsError NNA1111 (the way there, packing), NNA1115 (other bytes than the lock pins, or
+    what is in the archive).
     """
     if processes.which("dpkg-deb") is None:
         raise ProgramsError("NNA1111", "no package can be made here", cause="there is no dpkg-deb")
@@ -204,7 +204,7 @@ def pin(
 
     `source`: see `archive.place_of`; `now` is in seconds since 1970; `each` hears of bytes.
     Raises ProgramsError NNA1101 (known not to work), NNA1111 (the way there), NNA1115 (what is in
-    the archive), NNA1115 (its checksum), and OSError where nothing can be written.
+    the archive, or its checksum), and OSError where nothing can be written.
     """
     _check_version(project, version)
     url = project.url(version, arch)

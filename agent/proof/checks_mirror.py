@@ -35,9 +35,10 @@ _FRESH_S = 10.0
 """The daemon publishes every few seconds; an older status says nothing about now."""
 _STATUS_CAP = 1 << 20
 """Bytes; a status is a few thousand."""
-_LIMIT = 4 << 20
-_DEADLINE_S = 60.0
-_SHARE = 0.9
+_READ_BYTES = 4 << 20
+_READ_S = 60.0
+_LEAST_SHARE = 0.9
+"""Of the fetched bytes must have come through the mirror."""
 _METRICS_CAP = 1 << 20
 _TRAFFIC = "dragonfly_client_download_traffic"
 
@@ -200,23 +201,23 @@ def real_read(view: ProofView) -> CheckResult:
 
 
 def _read(view: ProofView, nydusd: str, mount: Mount) -> CheckResult:
-    before = traffic(view)
+    before = mirror_traffic(view)
     try:
         trial = view.ports.trials.read(
-            nydusd, mount.bootstrap, lambda relay, work: configured(mount.config, relay, work),
-            mirror=address_of(view.config.mirror.url), limit=_LIMIT, deadline_s=_DEADLINE_S,
+            nydusd, mount.bootstrap, lambda relay, work: trial_config(mount.config, relay, work),
+            mirror=address_of(view.config.mirror.url), limit=_READ_BYTES, deadline_s=_READ_S,
         )  # fmt: skip
     except NydusdError as error:
         return failed_by("NNA0731", error, "nydus-agent doctor")
-    after = traffic(view)
+    after = mirror_traffic(view)
     grown = after - before if isinstance(before, int) and isinstance(after, int) else None
     if trial.error and at_origin(daemon_status(view.ports)):
         return not_proved("the route changed to the origin during the read", *_figures(trial, grown))
     why = before if isinstance(before, str) else after if isinstance(after, str) else ""
-    return judged(trial, grown, why, mount.registry)
+    return judge_trial(trial, grown, why, mount.registry)
 
 
-def judged(trial: Trial, grown: int | None, no_counter: str, registry: str) -> CheckResult:
+def judge_trial(trial: Trial, grown: int | None, no_counter: str, registry: str) -> CheckResult:
     """What the figures say. `grown`: bytes of the mirror's own counter, None where it did not answer."""
     seen = _figures(trial, grown)
     if trial.error:
@@ -225,7 +226,7 @@ def judged(trial: Trial, grown: int | None, no_counter: str, registry: str) -> C
             f"blob bytes did not come through the mirror: a read from {registry} failed",
             cause=trial.error, evidence=seen, try_="journalctl -u nydus-snapshotter.service -n 50",
         )  # fmt: skip
-    need = _SHARE * trial.fetched
+    need = _LEAST_SHARE * trial.fetched
     if trial.fetched <= 0 or trial.relayed < need:
         return failed(
             "NNA0734", "blob bytes did not come through the mirror",
@@ -271,7 +272,7 @@ def _figures(trial: Trial, grown: int | None) -> tuple[str, ...]:
     )
 
 
-def traffic(view: ProofView) -> int | str:
+def mirror_traffic(view: ProofView) -> int | str:
     """Bytes that the mirror has brought as tasks since its start, of every kind; or why they are not
     known.
     """
@@ -282,10 +283,10 @@ def traffic(view: ProofView) -> int | str:
         return f"{url}: {error.cause or error.what}"
     if answer.status != 200:
         return f"{url} answers {answer.status}"
-    return total(answer.body.decode(errors="replace"))
+    return traffic_sum(answer.body.decode(errors="replace"))
 
 
-def total(exposition: str) -> int:
+def traffic_sum(exposition: str) -> int:
     """The sum over all series of the traffic counter in a Prometheus text; 0 before its first increment."""
     found = 0.0
     for line in exposition.splitlines():
@@ -298,7 +299,7 @@ def total(exposition: str) -> int:
     return int(found)
 
 
-def configured(config: Mapping[str, Any], relay: str, work_dir: str) -> bytes:
+def trial_config(config: Mapping[str, Any], relay: str, work_dir: str) -> bytes:
     """The configuration of a mount, changed so that each byte is fetched now, through `relay`, and
     counted.
     """

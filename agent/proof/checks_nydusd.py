@@ -3,6 +3,9 @@
 nydusd ignores keys that it does not know, the snapshotter drops keys that its struct does not have, and a
 mount keeps the configuration that it was made with: only the daemon itself knows what is in force (GET
 /api/v1/daemon, whose answer is in nydusd's second schema with credentials blanked).
+
+And what else is known of images in use: where they are mounted, which are not compressed, whose credentials
+expire.
 """
 
 from __future__ import annotations

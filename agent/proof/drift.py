@@ -1,4 +1,5 @@
-"""Drift: what the plan of the accepted generation would put back, and what else is not as it was applied.
+"""Drift: what the plan of the accepted generation would put back, what else is not as it was applied, and the
+account of repairs.
 
 What was applied is what the generations have recorded. The daemon may not read that: it gets the paths
 (expected.json), and asks for an inspection when one of them changes. Nothing here changes the node, and

@@ -1,4 +1,4 @@
-"""The proof: its ten checks, run after a change, on a timer and on demand, and what a change publishes of it.
+"""The proof: its checks, run after a change, on a timer and on demand, and what a change publishes of it.
 
 The node is judged by what was applied. A check above a failed one is still run where that says something
 new; where it cannot, it says "not proved".

@@ -78,7 +78,7 @@ class ProofView:
     before: Before
 
 
-# What a check says; the table of checks (`prove`) adds its number and name.
+# What a check says; `inspection.run_checks` adds its number and name.
 
 
 def ok(detail: str, *evidence: str) -> CheckResult:

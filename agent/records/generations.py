@@ -52,7 +52,7 @@ class Generation:
     to: int | None = None
     """Of a rollback: the generation whose state this one is."""
     config: Mapping[str, object] | None = None
-    """What the node was changed for (`agent.records.generations`); None: a removal."""
+    """What the node was changed for (`agent.config.accepted`); None: a removal."""
     agent: str = field(default=__version__, metadata=ALWAYS)
     """The agent's version."""
 

@@ -1,4 +1,6 @@
-"""Who we are at a registry, and how a secret is held so that it does not print itself."""
+"""Who we are at a registry, how a secret is held so that it does not print itself, and what a registry's 401
+asks for. Pure.
+"""
 
 from __future__ import annotations
 

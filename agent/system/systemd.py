@@ -1,4 +1,5 @@
-"""systemd over D-Bus (org.freedesktop.systemd1(5)), with pystemd's bus and nothing of its object layer.
+"""Units over systemd's D-Bus (org.freedesktop.systemd1(5)) and alarms (transient timers), with pystemd's bus
+and nothing of its object layer.
 
 Why not its objects: they introspect on each load, make a call per attribute and wait for no job. Here a bus
 is opened per operation, properties come in one GetAll, and a job is awaited by its own JobRemoved signal.

@@ -11,8 +11,8 @@ cache):
         registry = parts.start_registry(node)            # http://127.0.0.1:5000 on the node
         mirror = parts.start_mirror(node)                # a stand-in for dfdaemon, with faults on demand
         images.push(node, "reader-nydus", "127.0.0.1:5000/reader-nydus:1")
-        node.run(["ctr", "version"])                     # as root on the node; raises with all output on
-        failure mirror.fault("hang", match="blobs/")             # see inside/faults.py for the kinds
+        node.run(["ctr", "version"])                     # as root on the node; raises with all output
+        mirror.fault("hang", match="blobs/")             # see inside/faults.py for the kinds
         mirror.unit.kill()                               # or freeze(), thaw(), start_again()
         print(node.journal("containerd"))
 

@@ -32,7 +32,7 @@ def whole(stage: scene.Stage) -> Iterator[None]:
     """Before and after each test all checks are proved, so that what it sees is its own doing."""
     yield
     proof = scene.agent_json(stage.node, "doctor")
-    assert [check["state"] for check in proof["checks"]] == ["ok"] * 10, json.dumps(proof, indent=1)
+    assert {check["state"] for check in proof["checks"]} == {"ok"}, json.dumps(proof, indent=1)
 
 
 def headline(node: Node) -> tuple[int, str]:

@@ -42,7 +42,7 @@ def test_a_nydus_image_starts_sooner_than_plain_and_fetches_a_third_at_most(stag
 
 def test_all_checks_are_proved_once_a_nydus_image_is_there(stage: scene.Stage) -> None:
     proof = scene.agent_json(stage.node, "doctor")
-    assert [check["state"] for check in proof["checks"]] == ["ok"] * 10, proof
+    assert {check["state"] for check in proof["checks"]} == {"ok"}, proof
 
 
 def test_a_pod_runs_from_the_nydus_image(stage: scene.Stage) -> None:
@@ -88,5 +88,5 @@ def test_after_a_reboot_all_checks_are_proved_again_without_anybody(stage: scene
     assert units == ["active"] * 2
     assert scene.start_nydus(node, stage.ref("python-nydus")).output == "hello from python\n"
     proof = scene.agent_json(node, "doctor")
-    assert [check["state"] for check in proof["checks"]] == ["ok"] * 10, proof
+    assert {check["state"] for check in proof["checks"]} == {"ok"}, proof
     assert node.failed_units() == []

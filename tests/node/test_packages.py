@@ -172,4 +172,4 @@ def test_a_conffile_that_was_replaced_is_told_at_once_with_the_command_that_mend
     assert node.read(CONFIG).startswith(THEIRS), "their change is kept"
     assert ours <= set(node.read(CONFIG).splitlines()), "ours is there again"
     states = [check["state"] for check in scene.agent_json(node, "doctor")["checks"]]
-    assert states == ["ok"] * 10
+    assert set(states) == {"ok"}

@@ -25,7 +25,7 @@ def test_a_real_dfdaemon_carries_nine_tenths_of_the_bytes_over_http() -> None:
         fetched, through = shares(node, mirror, registry)
         assert through >= 0.9 * fetched > 0
         proof = scene.agent_json(node, "doctor")
-        assert [check["state"] for check in proof["checks"]] == ["ok"] * 10, proof
+        assert {check["state"] for check in proof["checks"]} == {"ok"}, proof
 
 
 def test_a_real_dfdaemon_carries_nine_tenths_of_the_bytes_over_https_with_a_private_ca() -> None:

@@ -69,7 +69,7 @@ def test_a_rollback_under_a_reading_container_brings_the_former_state_back_and_p
         reader.wait_for(5)
         assert reader.errors() == []
     assert system(node) == before
-    assert [check["state"] for check in result["proof"]["checks"]] == ["ok"] * 10
+    assert {check["state"] for check in result["proof"]["checks"]} == {"ok"}
     assert result["proof"]["drift"] == []
     assert [one["verb"] for one in generations(node)][-2:] == ["apply", "rollback"]
 

@@ -63,7 +63,7 @@ def test_status_shows_from_then_on_what_doctor_has_proved(node: ProvedNode) -> N
     del node.node.files.files[paths.PROOF]
     examined(node)
     published = json.loads(node.node.files.files[paths.PROOF].content)
-    assert [check["state"] for check in published["checks"]] == ["ok"] * 10
+    assert {check["state"] for check in published["checks"]} == {"ok"}
 
 
 def test_where_it_cannot_be_published_doctor_says_so_and_answers_all_the_same(node: ProvedNode) -> None:

@@ -16,8 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agent.daemon import metrics, publish
 from agent.daemon.documents import LastProof
+from agent.daemon.metrics import Counts, RouteClock, SymptomsSeen, Times
 from agent.daemon.publish import View
-from agent.daemon.record import Counts, RouteClock, SymptomsSeen, Times
 from agent.documents.status import ConditionStatus, PublishedOrigin, Return, Truth
 from agent.health.evidence import Mode, Route, Symptom, SymptomKind
 from agent.health.state import Cause, HealthState

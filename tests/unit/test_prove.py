@@ -20,6 +20,7 @@ from agent.ports import Trial
 from agent.proof import checks_mirror, inspection
 from agent.proof.checks_mirror import daemon_status
 from agent.proof.checks_nydusd import backend_of, difference_of
+from agent.proof.inspection import CHECKS
 from agent.proof.proofs import Proof, body, failed
 from tests.fakes.containerd import STOCK_PLUGINS, nydus_plugin
 from tests.fakes.http import answer
@@ -32,10 +33,10 @@ def node() -> ProvedNode:
     return proved()
 
 
-def test_a_node_that_is_as_it_should_be_is_proved_on_all_ten_checks(node: ProvedNode) -> None:
+def test_a_node_that_is_as_it_should_be_is_proved_on_all_checks(node: ProvedNode) -> None:
     proof = node.proof()
     assert [(check.number, check.state) for check in proof.checks] == [
-        (n, CheckState.OK) for n in range(1, 11)
+        (n, CheckState.OK) for n in range(1, len(CHECKS) + 1)
     ]
     assert proof.exit is Exit.OK
     assert proof.drift == ()
@@ -248,7 +249,7 @@ def test_in_the_mirrors_dialect_the_mirror_is_the_relay() -> None:
             "cache": {},
         }
     }
-    made = json.loads(checks_mirror.configured(config, "http://relay", "/work"))
+    made = json.loads(checks_mirror.trial_config(config, "http://relay", "/work"))
     assert made["device"]["backend"]["config"]["mirrors"] == [{"host": "http://relay", "headers": {"X": "y"}}]
 
 
@@ -303,11 +304,11 @@ def test_a_restarted_containerd_counts_only_with_a_new_process(node: ProvedNode)
     ],
 )
 def test_the_mirrors_counter_is_the_sum_over_all_ways(text: str, bytes_: int) -> None:
-    assert checks_mirror.total(text) == bytes_
+    assert checks_mirror.traffic_sum(text) == bytes_
 
 
 def test_figures_are_told_in_words() -> None:
-    check = checks_mirror.judged(
+    check = checks_mirror.judge_trial(
         Trial("v2.2.0", 4 * MIB, 5 * MIB, 5 * MIB, 4 * MIB, (("206", 4), ("503", 1))), 6 * MIB, "", "r"
     )
     assert check.state is CheckState.FAILED

@@ -13,6 +13,7 @@ from agent.documents.status import CheckState
 from agent.errors import ApplyError, Exit
 from agent.ports import HttpAnswer
 from agent.proof import inspection
+from agent.proof.inspection import CHECKS
 from agent.steps import UnitStep
 from tests.fakes.http import Request, answer
 from tests.unit.plan_node import carry_out
@@ -47,7 +48,7 @@ def test_an_apply_publishes_its_proof_for_everyone() -> None:
     file = made.node.files.files[paths.PROOF]
     assert file.mode == 0o644
     document = json.loads(file.content)
-    assert [check["number"] for check in document["checks"]] == list(range(1, 11))
+    assert [check["number"] for check in document["checks"]] == list(range(1, len(CHECKS) + 1))
     assert document["ok"] is True
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from agent.daemon.documents import LastProof
 from agent.daemon.drift import Drift
 from agent.daemon.lease import FenceLease
+from agent.daemon.metrics import Counts, SymptomsSeen, Times
 from agent.daemon.publish import Problems, View, conditions
-from agent.daemon.record import Counts, SymptomsSeen, Times
 from agent.daemon.settings import Places
 from agent.documents.status import (
     Change,

@@ -2,9 +2,9 @@
 
 package         Debian's conffile (version 2; the same on 2.x)
 missing         no file: upstream's packages bring none
-config default  the whole dump, as many an installation guide says: version 2, 3 or 4 with the line of
-releases kubeadm         version 2 with a table of runtimes: what nodes bring along when containerd becomes
-2.x version 3       what 2.0's guide says, on a daemon that would write version 4
+config default  the whole dump, as many an installation guide says, with the line of releases: version 2, 3, 4
+kubeadm         version 2 with a table of runtimes: what nodes bring along when containerd becomes 2.x
+version 3       what 2.0's guide says, on a daemon that would write version 4
 conf.d          a file that imports a directory, and NVIDIA's drop-in in there
 versionless     no version key, which 1.x reads as version 1
 """
