@@ -51,19 +51,22 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
         # Else `status` tells what the last inspection saw beside what was just proved.
         drift.tell(ports, looked)
     left = tuple(leftovers.settle(ports.files, ports.containerd, context.path("/proc")).problems())
-    access = registry_access.ask_registries(config, ports, registries, proof.versions.get("snapshotter", ""))
-    cautions = (
+    cautions = [
         *(f"{one.what}: {one.try_}" for one in left),
         *_unsound_images(ports),
         *registry_access.cautions(config, ports),
-        *registry_access.overheard(ports, access),
-    )
+    ]
     for caution in cautions:
         console.warn(caution)
-    show_proof(console, proof)
+    show_proof(console, proof)  # before registries are asked, which may take long
+    access = registry_access.ask_registries(config, ports, registries, proof.versions.get("snapshotter", ""))
     show_access(console, access)
+    overheard = registry_access.overheard(ports, access)
+    for caution in overheard:
+        console.warn(caution)
+    cautions += overheard
     under_way = under_way or busy(ports.ledger, "doctor")
-    besides = {"under_way": under_way, "cautions": list(cautions), "registries": registry_access.body(access)}
+    besides = {"under_way": under_way, "cautions": cautions, "registries": registry_access.body(access)}
     console.emit("Proof", {**body(proof), **besides})
     if under_way and proof.exit is not Exit.OK:
         told = f"could not tell: what is wrong may be the doing of {under_way}; try again when that is over"

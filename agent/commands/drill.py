@@ -239,6 +239,7 @@ class _Rehearsal:
         """Raises FenceError where the drill could not begin; the drill has ended in every case."""
         outcome, before = self._outcome, self._look().published
         try:
+            outcome.began, self._began = self._clock.now(), self._clock.monotonic()
             outcome.struck = self._ports.drill.begin(kind, scope, self._seconds)
             self._say(f"the drill begins: {_struck(kind, outcome.struck)}")
             self._await_switch()

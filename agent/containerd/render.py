@@ -18,7 +18,7 @@ from agent.config.model import Config, ContainerdMode
 from agent.containerd import dropin, wishes
 from agent.containerd.dropin import expectations
 from agent.containerd.files import Family, Loaded, Node, family
-from agent.containerd.toml_edit import Value, add_to_list, insert, remove
+from agent.containerd.toml_edit import FAILURES, Value, add_to_list, insert, remove
 from agent.containerd.view import KEYS, ContainerdView, KeyPath, at, dotted, last_version, section, view
 from agent.containerd.wishes import Wished, certs_directory, respelled, wished
 from agent.facts import node
@@ -87,7 +87,7 @@ def candidate(config: Config, node: Node) -> Candidate:
     path, before = config.containerd.config, ground.root.content if ground.root is not None else None
     try:
         changes = _changes(ground, want)
-    except ValueError as error:
+    except FAILURES as error:
         rendered = wishes.refusals(path, before, None, missing)
         if rendered:
             return Candidate(refusals=rendered)
@@ -110,7 +110,7 @@ def candidate(config: Config, node: Node) -> Candidate:
     return Candidate(
         files, tuple(path for path, one in changes.items() if one is None), want.wishes,
         expectations(want.wishes, ground.version, loaded), want.hosts_read, certs, carries,
-        warnings=(*want.warnings, *(_carried(ground) if carries else ())),
+        warnings=(*want.warnings, *(_carried(ground) if carries else ()), *_unread(ground)),
     )  # fmt: skip
 
 
@@ -160,7 +160,7 @@ def _unsupported(kind: Family, loaded: tuple[Loaded, ...]) -> str:
 
 
 def _changes(ground: _Ground, want: Wished) -> Mapping[str, bytes | None]:
-    """New contents by path, None for what goes. Raises ValueError."""
+    """New contents by path, None for what goes. Raises one of FAILURES."""
     root = ground.root
     path = ground.config.containerd.config
     if root is None:
@@ -251,6 +251,18 @@ def _overridden(ground: _Ground, want: Wished, after: Node) -> tuple[Refusal, ..
     )
     reason = f"{', '.join(unmet)} would not take effect: overridden in {others}"
     return (Refusal("NNA0313", reason, "containerd config dump"),)
+
+
+def _unread(ground: _Ground) -> tuple[str, ...]:
+    """What containerd does not read of the operator's own, which he may not know."""
+    if ground.kind is not Family.MERGING:
+        return ()
+    old = [one.path for one in ground.loaded if one.version < 2 and section(one.document, 1) is not None]
+    text = (
+        "containerd 2.0 to 2.2 does not read the CRI section of {} (plugins.cri in a file of version 1 "
+        "or of none)"
+    )
+    return tuple(text.format(path) for path in old)
 
 
 def _carried(ground: _Ground) -> tuple[str, ...]:

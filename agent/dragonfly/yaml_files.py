@@ -20,6 +20,20 @@ _WIDTH = 110
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's core schema: "yes", "1:30" and dates are texts, and "<<" is a key like any other."""
 
+    def construct_mapping(  # PyYAML's own parameters
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,  # noqa: FBT001, FBT002
+    ) -> dict[Any, Any]:
+        """Raises ConstructorError where a key stands twice: dfdaemon refuses such a file."""
+        names = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in names:
+                problem = f"{key.value} stands twice; keep one of them"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            names.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep=deep)
+
 
 _RESOLVERS = (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -42,12 +56,19 @@ def read(file: str, text: str, problems: list[Problem]) -> Mapping[str, Any]:
         wrong = "" if tree is None or isinstance(tree, dict) else "is not a mapping of keys to values"
         wrong = wrong or ("holds too much" if _holds_too_much(tree) else "")
     except yaml.YAMLError as error:
-        wrong = f"is not YAML: {' '.join(str(error).split())}"
+        wrong = _where(error)
     except RecursionError:
         wrong = "nests too deep"
     if wrong:
         problems.append(Problem(file, "", "", wrong, "correct it, or name another file"))
     return tree if isinstance(tree, dict) and not wrong else {}
+
+
+def _where(error: yaml.YAMLError) -> str:
+    """What is wrong and where. PyYAML's own text quotes the line, which may hold a password."""
+    mark = getattr(error, "problem_mark", None)
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return f"is not YAML: {place}{getattr(error, 'problem', None) or 'it cannot be read'}"
 
 
 def _holds_too_much(tree: object) -> bool:

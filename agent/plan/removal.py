@@ -21,7 +21,7 @@ from agent.containerd import dropin
 from agent.containerd.dropin import containerd_check
 from agent.containerd.files import Node, node_of
 from agent.containerd.render import candidate, view_of
-from agent.containerd.toml_edit import Value, remove, take_from_list
+from agent.containerd.toml_edit import FAILURES, Value, remove, take_from_list
 from agent.containerd.view import KEYS, PROXY_PLUGIN, KeyPath, at, dotted
 from agent.containerd.wishes import possible_keys
 from agent.facts import node
@@ -291,7 +291,7 @@ def _without_ours(config: Config, fact: FileFact, record: WriteFile) -> _Narrowe
         content = remove(text, undo, before) if undo else text
         for line in imports:
             content = take_from_list(content, ("imports",), line, before)
-    except ValueError as error:
+    except FAILURES as error:
         why = (
             f"{record.path} was edited since and is left alone ({error}); take the snapshotter out of it "
             f"by hand"

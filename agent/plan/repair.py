@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from agent import paths
 from agent.config.model import ContainerdConfig
-from agent.containerd.toml_edit import Value, add_to_list, insert
+from agent.containerd.toml_edit import FAILURES, Value, add_to_list, insert
 from agent.containerd.view import KeyPath, at, dotted, leaves
 from agent.documents.drift import APPLY_COMMAND, Finding, Kind, Remedy, ours
 from agent.facts import node
@@ -162,7 +162,7 @@ def _compare_keys(record: Recorded, fact: FileFact | None) -> FileDrift | None:
         finding = ours(Kind.KEYS_LOST, path, f"{path} has lost what was applied: {_names(lost)}")
     try:
         content = _with_ours(fact.content.decode(), record).encode()
-    except ValueError as error:
+    except FAILURES as error:
         why = f"{path} cannot be mended without changing other lines ({error})"
         return FileDrift((finding,), warning=why)
     step = WriteFile(

@@ -17,7 +17,7 @@ from typing import Any
 
 from agent.config.model import Config, RestartPolicy
 from agent.containerd import dropin
-from agent.containerd.toml_edit import remove
+from agent.containerd.toml_edit import FAILURES, remove
 from agent.containerd.view import KeyPath, at, dotted, leaves
 from agent.facts import node
 from agent.facts.node import Facts, FileFact, Unknown
@@ -163,7 +163,7 @@ def _merged(facts: Facts, fact: FileFact, one: Touched) -> _Back:
     try:
         undo, theirs = _undo(tomllib.loads(fact.content.decode()), one)
         text = remove(fact.content.decode(), undo, _parsed(one.then)) if undo else fact.content.decode()
-    except ValueError as error:
+    except FAILURES as error:
         return _Back(None, refusal=_cannot(one.path, str(error)))
     told = f"{one.path} was edited since: only ours goes back ({', '.join(map(dotted, undo)) or 'nothing'})"
     if theirs:

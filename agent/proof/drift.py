@@ -182,7 +182,8 @@ def tell(ports: Ports, looked: DriftFound) -> None:
             now, last.number, tuple(map(_told, looked.findings)), tuple(map(hide, looked.unseen)),
             limits.gave_up(read_repairs(ports.files), subjects, now),
         )  # fmt: skip
-        json_files.update(ports.files, paths.DRIFT, to_document(report), ignored=["at"])
+        found = ports.files.read(paths.DRIFT)
+        json_files.update(ports.files, paths.DRIFT, to_document(report), found, ignored=["at"])
 
 
 def _told(finding: Finding) -> Finding:
@@ -235,7 +236,7 @@ def publish_expected(ports: Ports, accepted: Generation) -> None:
         return
     before = read_expected(ports.files)
     made = _expected(ports, accepted, generations.history(ports.files), before)
-    json_files.update(ports.files, paths.EXPECTED, to_document(made))
+    json_files.update(ports.files, paths.EXPECTED, to_document(made), ports.files.read(paths.EXPECTED))
 
 
 def _expected(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,8 @@ from agent.records import json_files
 
 _QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>)]+")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_TRIES = 3
+"""Of publishing a proof while others publish theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +154,19 @@ def _boot_id(files: Files) -> str:
 def publish(files: Files, proof: Proof) -> None:
     """Write proof.json for everyone to read: no check carries a secret. Raises FileError.
 
-    Where another proof was published, or a removal took it away, at this very moment, that stays.
+    `doctor` and an inspection may end at the same moment: the later proof stays. What a removal took away
+    stays away.
     """
     published = to_document(document(proof, _boot_id(files)))
     found = files.read(paths.PROOF)
-    with contextlib.suppress(FileChangedError):
-        json_files.replace(files, paths.PROOF, published, found=found, mode=0o644)
+    for _ in range(_TRIES - 1):
+        try:
+            json_files.replace(files, paths.PROOF, published, found=found, mode=0o644)
+        except FileChangedError:
+            found = files.read(paths.PROOF)
+            at = json_files.parsed(found).get("at")
+            if found is None or (isinstance(at, int | float) and at > proof.at):
+                return
+        else:
+            return
+    json_files.replace(files, paths.PROOF, published, found=found, mode=0o644)

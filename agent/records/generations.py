@@ -178,31 +178,38 @@ def publish(files: Files, accepted: Generation) -> None:
     if chosen is None:
         json_files.drop(files, paths.EFFECTIVE)
         return
-    before = json_files.parsed(files.read(paths.EFFECTIVE))
+    fact = files.read(paths.EFFECTIVE)
+    before = json_files.parsed(fact)
     url, ping_url = accepted.mirror
     document = EffectiveDocument(
         accepted.number, accepted.at, chosen.switch, chosen.dialect, chosen.use_http, chosen.scheme,
         chosen.reasons, chosen.not_accelerated, url, ping_url, accepted.to, _origins(before),
     )  # fmt: skip
     ignored = ["generation", "at", "reasons", "origins"]
-    if _hosts(before.get("not_accelerated", ())) == _hosts(chosen.not_accelerated):
+    if _hosts(_texts(before, "not_accelerated")) == _hosts(chosen.not_accelerated):
         ignored.append("not_accelerated")
-    json_files.update(files, paths.EFFECTIVE, to_document(document), ignored=ignored)
+    json_files.update(files, paths.EFFECTIVE, to_document(document), fact, ignored=ignored)
 
 
 def note_origins(files: Files, hosts: Sequence[str]) -> None:
     """Add registries that nydusd reads from to effective.json: the daemon asks them before it fences the
     mirror. They are only ever added. Raises FileError.
     """
-    before = json_files.parsed(files.read(paths.EFFECTIVE))
+    fact = files.read(paths.EFFECTIVE)
+    before = json_files.parsed(fact)
     known = _origins(before)
     new = [host for host in dict.fromkeys(hosts) if host and host not in known]
     if before and new:
-        json_files.update(files, paths.EFFECTIVE, {**before, "origins": [*known, *new]})
+        json_files.update(files, paths.EFFECTIVE, {**before, "origins": [*known, *new]}, fact)
 
 
 def _origins(document: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(document.get("origins", ()))
+    return _texts(document, "origins")
+
+
+def _texts(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    found = document.get(key)
+    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else ()
 
 
 def _hosts(not_accelerated: Iterable[str]) -> set[str]:

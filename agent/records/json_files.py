@@ -43,12 +43,17 @@ def replace(
     files.replace(path, content, mode=mode, uid=0, gid=0, expect_sha256=expect)
 
 
-def update(files: Files, path: str, document: Mapping[str, object], *, ignored: Sequence[str] = ()) -> bool:
-    """Write it for everyone to read, where what is there differs in more than the `ignored` members.
-
-    Says whether something was written. Raises FileError.
+def update(
+    files: Files,
+    path: str,
+    document: Mapping[str, object],
+    fact: FileFact | None,
+    *,
+    ignored: Sequence[str] = (),
+) -> bool:
+    """Write it for everyone to read, where what was found there (`fact`) differs in more than the `ignored`
+    members. Says whether something was written. Raises FileError (NNA0412: it is other by now).
     """
-    fact = files.read(path)
     wanted = json_value(json.dumps(document).encode())
     before = parsed(fact)
     if fact is not None and all(

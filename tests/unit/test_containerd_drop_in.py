@@ -318,3 +318,9 @@ def test_removal_is_refused_while_somebody_s_copy_of_our_keys_would_name_a_snaps
             Former(),
         )
     assert caught.value.code == "NNA0313"
+
+
+def test_a_section_that_this_containerd_does_not_read_is_told() -> None:
+    old = b'[plugins.cri]\nsandbox_image = "x"\n'
+    assert [CONTAINERD_CONFIG in text for text in found("2.1.9", old).warnings] == [True]
+    assert found("2.4.2", old).warnings == found("1.7.24", old).warnings == ()

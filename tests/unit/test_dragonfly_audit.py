@@ -217,6 +217,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ("text", "told"),
     [
         ("proxy: [", "is not YAML: "),
+        ("host: {ip: 1.2.3.4}\nhost: {ip: 1.2.3.5}\n", "host stands twice; keep one of them"),
         ("- a", "is not a mapping of keys to values"),
         ("a: &a [*a]", "holds too much"),
         ("a: " + "[" * 5000 + "]" * 5000, "nests too deep"),
@@ -245,10 +246,16 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ),
         ("client: {config: {log: warn}}", "client.config.log = warn: must be a table"),
     ],
-    ids=range(19),
+    ids=range(20),
 )
 def test_a_file_that_is_no_sound_one_is_refused_by_key_and_value(text: str, told: str) -> None:
     assert told in "\n".join(problems(text))
+
+
+def test_a_line_that_is_no_yaml_is_told_by_its_place_and_not_by_its_words() -> None:
+    (told,) = problems("proxy:\n  basicAuth:\n    password: S3cret: x\n", DFDAEMON)
+    assert "line 3" in told
+    assert "S3cret" not in told
 
 
 def test_all_problems_come_at_once_with_exit_2(tmp_path: Path) -> None:
