@@ -16,7 +16,7 @@ from agent.commands.context import Context
 from agent.commands.internal import after_dpkg
 from agent.commands.running import busy, proof_summary
 from agent.config.model import Config, Repair
-from agent.errors import Exit, LockedError, ProcessError
+from agent.errors import AgentError, Exit, LockedError, ProcessError
 from agent.ports import Files, Ports
 from agent.proof import drift, inspection, proofs
 from agent.records import generations, json_files
@@ -47,6 +47,16 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
     if generations.applied(ports.files) is None:
         context.console.line("nothing was applied on this node yet")
         return Exit.OK
+    try:
+        return _prove(context, config, ports)
+    except AgentError:
+        # A removal takes away what is being looked at: that is no failure of this inspection.
+        if _overtaken(context, ports):
+            return Exit.OK
+        raise
+
+
+def _prove(context: Context, config: Config, ports: Ports) -> Exit:
     # `status` goes on telling only what is still so.
     leftovers.settle(ports.files, ports.containerd, context.path("/proc"))
     looked = drift.find_drift(config, ports)
