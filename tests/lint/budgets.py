@@ -186,7 +186,7 @@ def median_function() -> Figure:
 
 
 BUDGETS = (
-    Budget("lines of agent/", 39_350, 25_000, lambda: lines_of("agent")),
+    Budget("lines of agent/", 39_360, 25_000, lambda: lines_of("agent")),
     Budget("modules of agent/", 180, 180, lambda: modules_of("agent")),
     Budget("modules of the largest directory of agent/", 20, 20, largest_directory),
     Budget(f"modules of agent/ under {SMALLEST_MODULE} lines", 4, 0, small_modules),
