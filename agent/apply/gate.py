@@ -64,19 +64,18 @@ def wanted(config: Config, urgency: Urgency) -> Config:
 def note_restart(ports: Ports, unit: str) -> None:
     """`unit` is about to be restarted. Raises FileError."""
     now = ports.clock.moment()
-    known = limits.kept_restarts(history(ports.files), now)
+    fact = ports.files.read(paths.RESTARTS)
+    account = json_files.understood(RestartAccount, fact) or RestartAccount()
+    known = limits.kept_restarts(account.restarts, now)
     document = to_document(RestartAccount((*known, Restart(unit, now.now, now.boot, now.boottime))))
-    json_files.replace(
-        ports.files, paths.RESTARTS, document, found=ports.files.read(paths.RESTARTS), mode=0o600
-    )
+    json_files.replace(ports.files, paths.RESTARTS, document, found=fact, mode=0o600)
 
 
 def history(files: Files) -> tuple[Restart, ...]:
     """The restarts that were made; none where the account is not there, or damaged: that must not keep a node
     from being mended. Raises FileError.
     """
-    account = json_files.load(RestartAccount, files, paths.RESTARTS)
-    return account.restarts if account is not None else ()
+    return (json_files.load(RestartAccount, files, paths.RESTARTS) or RestartAccount()).restarts
 
 
 def judge(ports: Ports, unit: str, policy: RestartBudget) -> Judgement:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agent import paths
@@ -30,7 +30,7 @@ from agent.plan.render.snapshotter import snapshotter_config, snapshotter_unit
 from agent.programs import versions
 from agent.steps import CheckContainerdConfig, Plan, Refusal, RemoveFile, WriteFile, refuse
 
-_SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
+SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
 
 
 def plan(config: Config, facts: Facts) -> Plan:
@@ -201,7 +201,7 @@ def _restart_due(config: Config, facts: Facts, target: Wanted) -> str:
 
 
 def _registered(config: Config, running: RunningContainerd) -> bool:
-    plugin = next((one for one in running.plugins if _is_ours(one)), None)
+    plugin = registered(running.plugins)
     if plugin is None:
         return False
     exports = dict(plugin.exports)
@@ -211,8 +211,10 @@ def _registered(config: Config, running: RunningContainerd) -> bool:
     ) == (config.snapshotter.root)
 
 
-def _is_ours(plugin: PluginFact) -> bool:
-    return plugin.type == _SNAPSHOTTER_TYPE and plugin.id == paths.PROXY_PLUGIN
+def registered(plugins: Sequence[PluginFact]) -> PluginFact | None:
+    """Our snapshotter among containerd's plugins."""
+    ours = (SNAPSHOTTER_TYPE, paths.PROXY_PLUGIN)
+    return next((one for one in plugins if (one.type, one.id) == ours), None)
 
 
 def _warnings(config: Config, facts: Facts, target: Wanted) -> tuple[str, ...]:

@@ -23,11 +23,11 @@ from agent.facts.node import Binary, PluginFact, UnitFact, Unknown, Version
 from agent.node.waits import Before
 from agent.outside_json import json_value
 from agent.plan import decide
+from agent.plan.diff import SNAPSHOTTER_TYPE, registered
 from agent.programs import versions
 from agent.programs.versions import Project
 from agent.proof.proofs import CALL_S, ProofView, failed, failed_by, not_proved, ok, unknown
 
-_SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
 _START_S = 15.0
 _OPEN_FILES = 1_000_000
 """nydusd sets this limit of its own and exits where it may not (src/bin/nydusd/main.rs)."""
@@ -160,12 +160,6 @@ def plugin(view: ProofView) -> CheckResult:
     return ok(f"{paths.PROXY_PLUGIN} at {paths.SNAPSHOTTER_SOCKET}")
 
 
-def registered(plugins: Sequence[PluginFact]) -> PluginFact | None:
-    """Our snapshotter among containerd's plugins."""
-    ours = (_SNAPSHOTTER_TYPE, paths.PROXY_PLUGIN)
-    return next((one for one in plugins if (one.type, one.id) == ours), None)
-
-
 def _plugin_problem(plugin: PluginFact) -> str:
     address = dict(plugin.exports).get("address")
     if plugin.init_err:
@@ -234,7 +228,7 @@ def image_file_system(points: Sequence[str], root: str, version: Version) -> boo
     `exports` says where the snapshotter would be if it were built in.
     """
     first = points[0] if points else ""
-    built_in = posixpath.basename(first) == f"{_SNAPSHOTTER_TYPE}.{paths.PROXY_PLUGIN}"
+    built_in = posixpath.basename(first) == f"{SNAPSHOTTER_TYPE}.{paths.PROXY_PLUGIN}"
     return first == root or (built_in and not reads_exports(version))
 
 

@@ -234,9 +234,10 @@ def publish_expected(ports: Ports, accepted: Generation) -> None:
     if accepted.verb == "remove":
         json_files.drop(ports.files, paths.EXPECTED)
         return
-    before = read_expected(ports.files)
+    found = ports.files.read(paths.EXPECTED)
+    before = json_files.understood(Expected, found)
     made = _expected(ports, accepted, generations.history(ports.files), before)
-    json_files.update(ports.files, paths.EXPECTED, to_document(made), ports.files.read(paths.EXPECTED))
+    json_files.update(ports.files, paths.EXPECTED, to_document(made), found)
 
 
 def _expected(

@@ -22,12 +22,13 @@ from agent.errors import ContainerdError
 from agent.facts.node import Binary, PluginFact, Version
 from agent.node import installed
 from agent.outside_json import json_value
+from agent.plan.diff import registered
 from agent.plan.repair import FileDrift, Recorded, keys_after, parsed
 from agent.ports import Ports
 from agent.programs import versions
 from agent.programs.versions import package_of
 from agent.proof import checks_nydusd
-from agent.proof.checks_runtime import image_file_system, registered
+from agent.proof.checks_runtime import image_file_system
 from agent.records.generations import Generation
 
 _CALL_S = 5.0

@@ -28,7 +28,12 @@ def parsed(fact: FileFact | None) -> Mapping[str, Any]:
 
 def load(cls: type[T], files: Files, path: str) -> T | None:
     """The record in a file; None where there is none, or one that makes no sense. Raises FileError."""
-    return try_from_json(cls, parsed(files.read(path)))
+    return understood(cls, files.read(path))
+
+
+def understood(cls: type[T], fact: FileFact | None) -> T | None:
+    """The same of a file that was read: whoever writes it anew guards that with this very reading."""
+    return try_from_json(cls, parsed(fact))
 
 
 def replace(
