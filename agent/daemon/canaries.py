@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from agent.daemon.http_client import CLOSE, Answer, Connection, Headers, ProbeError, Url
-from agent.daemon.origins import Origins
+from agent.daemon.origins import Origins, of_a_registry
 from agent.daemon.probes import StaggeredProbe, Wrong
 from agent.daemon.settings import Origin
 from agent.daemon.tasks import jittered
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, Owner, Probe
+from agent.health.policy import Policy
 from agent.health.state import HealthState, State, canary_window_s
 
 if TYPE_CHECKING:
@@ -122,7 +123,6 @@ class RegistryCanary:
         self._proxy = proxy
         self._origins = origins
         self._origin: Origin | None = None
-        self._status = 0
         self.answers = False
         """Whether the registry itself answered, or stood, when it was asked last without the mirror."""
         self._probe = StaggeredProbe(
@@ -131,34 +131,28 @@ class RegistryCanary:
 
     async def ask(self, origin: Origin, window_s: float) -> CanaryResult | None:
         """One round; None where the failure may be the registry's own."""
-        self._origin, self._status = origin, 0
+        self._origin = origin
         result = await self._probe.round(window_s)
         if not isinstance(result, CanaryFailed) or result.failure is Failure.REFUSED:
             # That is the mirror's alone.
             return result
         direct = await self._origins.status(origin)
-        self.answers = direct is not None
-        same = result.failure is Failure.STATUS and direct in (0, self._status)
-        return None if direct is None or same else result
+        self.answers = direct.ok is True
+        judged = result.failure in (Failure.STATUS, Failure.CONTENT)
+        return result if (direct.registry if judged else direct.ok) else None
 
     async def _attempt(self, _number: int) -> Wrong | None:
         origin = self._origin
         assert origin is not None
         url = f"{'https' if origin.tls else 'http'}://{origin.name}/v2/"
         try:
-            answer, _ = await _through(self._proxy, url, origin.name)
+            answer, body = await _through(self._proxy, url, origin.name)
         except ProbeError as error:
             return Wrong(error.failure, error.detail)
-        if not _of_a_registry(answer):
-            self._status = answer.status
-            return Wrong(Failure.STATUS, f"HTTP {answer.status} for {url}, which is no registry's answer")
-        return None
-
-
-def _of_a_registry(answer: Answer) -> bool:
-    """What /v2/ gives (OCI distribution specification): 200, or 401 with a challenge."""
-    marks = ("docker-distribution-api-version", "www-authenticate")
-    return answer.status == 200 or (answer.status == 401 and any(mark in answer.headers for mark in marks))
+        if of_a_registry(answer, body):
+            return None
+        failure = Failure.CONTENT if answer.status == 200 else Failure.STATUS
+        return Wrong(failure, f"HTTP {answer.status} for {url}, which is no registry's answer")
 
 
 class _TimedBody:
@@ -249,10 +243,18 @@ class Canaries:
             self._registry_due = float("-inf")
 
     @property
-    def vouch_s(self) -> float:
-        """How long a clean canary speaks for the mirror: until the next one is overdue."""
-        policy = self._session.settings.policy
-        return policy.vouch_s if self._counts else 1.1 * _REGISTRY_S + 2 * policy.canary_window_s
+    def policy(self) -> Policy:
+        """While canaries come back: a clean one speaks for the mirror until the next is overdue."""
+        policy = replace(self._session.settings.policy, canary=True)
+        if self._counts:
+            return policy
+        vouch_s = 1.1 * _REGISTRY_S + 2 * policy.canary_window_s
+        return replace(policy, canary_interval_s=_REGISTRY_WORRIED_S, vouch_s=vouch_s)
+
+    @property
+    def due_s(self) -> float:
+        """Seconds until the next one, where a registry answers them; else that is soon."""
+        return 0.0 if self._counts else max(0.0, self._registry_due - time.monotonic())
 
     @property
     def _counts(self) -> bool:

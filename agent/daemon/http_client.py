@@ -1,18 +1,18 @@
-"""The daemon's HTTP/1.1 client, as far as probes need it: plain sockets, one bounded answer at a time. Each
-failure becomes a ProbeError of a kind that the failure detector knows. https is not spoken: ssl costs 4 MB of
-memory.
+"""The daemon's HTTP/1.1 client, as far as probes need it: one bounded answer at a time. Each failure becomes
+a ProbeError of a kind that the failure detector knows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import ipaddress
 import os
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -56,7 +56,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """Where a probe goes. `tls` URLs are never spoken to: only whether their port accepts can be seen."""
+    """Where a probe of the mirror goes. `tls`: only whether its port accepts is looked at."""
 
     host: str
     port: int
@@ -84,9 +84,16 @@ class Connection:
     gives up cancels the task that waits here, and closes the connection.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        """Begin to connect. Raises ProbeError where that fails at once."""
+    def __init__(self, host: str, port: int, tls_name: str = "") -> None:
+        """Begin to connect; by TLS where `tls_name` is the server's. Raises ProbeError where that fails at
+        once.
+
+        Certificates are not verified, as by the kubelet's probes: nothing secret is sent, and the question is
+        whether there is an answer. Where a server refuses the handshake, `ask` raises ssl.SSLError.
+        """
         self._where = f"connect to {host}:{port}"
+        self._tls_name = tls_name
+        self._stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._path = ""
         self._buffer = bytearray()
         self._ended = False
@@ -96,6 +103,8 @@ class Connection:
         self._stands = code == 0  # on the loopback it mostly does by now
         if code not in (0, errno.EINPROGRESS):
             self.close()
+            if code == errno.EADDRNOTAVAIL and not _has_source(self._socket.family, host):
+                raise ProbeError(Failure.UNREACHABLE, f"{self._where}: this node has no address for it")
             raise _probe_error(OSError(code, os.strerror(code)), self._where)
 
     @property
@@ -119,13 +128,22 @@ class Connection:
             if code:
                 raise _probe_error(OSError(code, os.strerror(code)), self._where)
             self._stands = True
+        if self._tls_name and self._stream is None:
+            with self._failures():
+                self._stream = await asyncio.open_connection(
+                    sock=self._socket, ssl=_unverified(), server_hostname=self._tls_name
+                )
 
     async def ask(self, path: str, authority: str, headers: Headers = ()) -> Answer:
         """GET `path` (or a whole URL, through a proxy), and wait for the answer's head. Raises ProbeError."""
         await self.connect()
         self._path = path
         with self._failures():
-            await asyncio.get_running_loop().sock_sendall(self._socket, _request(path, authority, headers))
+            request = _request(path, authority, headers)
+            if self._stream is not None:
+                self._stream[1].write(request)
+            else:
+                await asyncio.get_running_loop().sock_sendall(self._socket, request)
             head = (await self._until(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             version, _, rest = head[0].partition(" ")
             if not version.startswith("HTTP/1."):
@@ -157,9 +175,11 @@ class Connection:
 
     def close(self) -> None:
         """At once: nothing is flushed or waited for."""
+        if self._stream is not None:
+            self._stream[1].transport.abort()
         self._socket.close()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
         """What can happen to a question, as a ProbeError."""
         try:
@@ -171,8 +191,10 @@ class Connection:
             raise ProbeError(Failure.CONTENT, detail) from None
         except ValueError as error:
             raise ProbeError(Failure.CONTENT, f"answer to {self._path} is not HTTP: {error}") from None
+        except ssl.SSLError:
+            raise  # an OSError too
         except OSError as error:
-            raise _probe_error(error, f"GET {self._path}") from error
+            raise _probe_error(error, f"GET {self._path}" if self._path else self._where) from error
 
     async def _chunks(self, take: Callable[[bytes], object], cap: int) -> None:
         while (size := int((await self._until(b"\r\n")).split(b";")[0], 16)) != 0:
@@ -214,7 +236,10 @@ class Connection:
         """Wait for bytes, or for the end. EOFError: that is there already."""
         if self._ended:
             raise EOFError(len(self._buffer))
-        piece = await asyncio.get_running_loop().sock_recv(self._socket, _PIECE)
+        if self._stream is not None:
+            piece = await self._stream[0].read(_PIECE)
+        else:
+            piece = await asyncio.get_running_loop().sock_recv(self._socket, _PIECE)
         self._ended = not piece
         self._buffer += piece
 
@@ -268,6 +293,22 @@ def _opened(host: str, where: str) -> socket.socket:
         raise ProbeError(Failure.UNREACHABLE, f"{where}: not an address") from error
     except OSError as error:
         raise _probe_error(error, where) from error
+
+
+def _has_source(family: int, host: str) -> bool:
+    """Whether this node has an address from which `host` can be asked: a datagram socket's connect(2) sends
+    nothing, looks the address up, and needs no port of TCP's.
+    """
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asks:
+        return asks.connect_ex((host, 9)) == 0
+    return True
+
+
+@functools.cache
+def _unverified() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _probe_error(error: OSError, what: str) -> ProbeError:

@@ -65,6 +65,8 @@ class FenceLease:
         self.destroy_error = ""
         """Why connections could not be destroyed the last time, where they could not."""
         self.lift_due = False
+        self.readers = 0
+        """How many nydusds ran when that was looked at last."""
         self.self_test = "not-run"
         """Or "ok", "failed"."""
         self.self_test_reason = ""
@@ -174,6 +176,7 @@ class FenceLease:
     def _find_clients(self) -> None:
         found = self._cgroups.of_processes(*NYDUSD, *CONTAINERD)
         self._nydusd = tuple(sorted({path for pattern in NYDUSD for path in found[pattern]}))
+        self.readers = sum(sum(found[pattern].values()) for pattern in NYDUSD)
         self._containerd = tuple(path for pattern in CONTAINERD for path in found[pattern])
 
     def lift(self) -> None:

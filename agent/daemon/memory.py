@@ -141,6 +141,7 @@ class MemoryDocument:
     sentinel_trusted: bool
     flap: Settled
     unblamed: Settled
+    stalls: Settled
     return_at: Monotonic | None
     doubted: frozenset[Accuser]
     doubted_until: Monotonic | None
@@ -155,7 +156,7 @@ class MemoryDocument:
 
     def plausible(self, now: float) -> bool:
         """Whether no time in it is later than it can be."""
-        ended = (self.since, self.flap[1], self.unblamed[1])
+        ended = (self.since, self.flap[1], self.unblamed[1], self.stalls[1])
         ahead = (self.return_at, self.doubted_until, self.data_cleared, self.symptom_refuted_until)
         return max(ended) <= now and all(one is None or one <= now + _AHEAD_S for one in ahead)
 
@@ -167,7 +168,8 @@ def _encoded(memory: Memory, boot: str) -> bytes:
         reason=state.reason, evidence=state.evidence, cause=state.cause, was_well=state.was_well,
         was_local=state.local, foreign=state.owner is Owner.FOREIGN, origin=state.origin is True,
         ping_refuted=state.ping_refuted, sentinel_trusted=state.sentinel_trusted,
-        flap=_settled(state.flap), unblamed=_settled(state.unblamed), return_at=_written(state.return_at),
+        flap=_settled(state.flap), unblamed=_settled(state.unblamed), stalls=_settled(state.stalls),
+        return_at=_written(state.return_at),
         doubted=state.doubted, doubted_until=_written(state.doubted_until),
         data_cleared=_written(state.data_cleared), blamed=state.blamed,
         symptom_refuted=state.symptom_refuted, symptom_refuted_until=_written(state.symptom_refuted_until),
@@ -216,6 +218,7 @@ def _decoded(known: MemoryDocument, now: float, policy: Policy) -> Memory:
         failed_at=now if bad else NEVER,
         flap=_flap(known.flap, policy),
         unblamed=_flap(known.unblamed, policy),
+        stalls=_flap(known.stalls, policy),
         return_at=_read(known.return_at, now + policy.return_delay_s),
         doubted=known.doubted,
         doubted_until=_read(known.doubted_until, now + policy.doubt_s),

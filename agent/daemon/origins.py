@@ -4,23 +4,25 @@ origin: then one that was good is asked every few seconds. While none is good, r
 then they are asked one after the other, so that up to three are each asked within 9 s. With more, one that
 comes back is seen later, by up to 3 s for each that is known: 30 s with ten.
 
-For an http registry "good" means that /v2/ is answered (401 and 429 included: it lives). For https it means
-that the port accepts a connection; the daemon carries no TLS, and root's inspection looks deeper.
+"Good" means that /v2/ is answered (401 and 429 included: it lives). A registry that wants a certificate of
+the client refuses the handshake: it lives too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
-from agent.daemon.http_client import CLOSE, Connection, ProbeError, ignore
+from agent.daemon.http_client import CLOSE, Answer, Connection, ProbeError
 from agent.daemon.settings import Origin
 from agent.errors import PortError
 from agent.health.evidence import AgentInWant, Failure, Mode, OriginSeen
 from agent.health.state import HealthState, State
+from agent.outside_json import json_value
 from agent.ports import Names
 
 EVERY_S = 45.0
@@ -52,8 +54,8 @@ class OriginStatus:
     ok: bool | None = None
     at: float | None = None  # monotonic
     detail: str = ""
-    status: int = 0
-    """Of /v2/; 0: not asked for."""
+    registry: bool = False
+    """The answer was one that only a registry gives (`of_a_registry`)."""
 
 
 def reads_depend(state: State) -> bool:
@@ -106,12 +108,9 @@ class Origins:
         """Those that answered when they were asked last, in the operator's order."""
         return tuple(origin for origin in self._known if self.seen[origin.name].ok)
 
-    async def status(self, origin: Origin) -> int | None:
-        """What an origin answers to /v2/ now: an HTTP status, 0 where only its port can be seen to accept;
-        None: it does not answer.
-        """
-        seen = await self._ask(origin)
-        return seen.status if seen.ok else None
+    async def status(self, origin: Origin) -> OriginStatus:
+        """What an origin answers to /v2/ now."""
+        return await self._ask(origin)
 
     # Who wants them to be asked
 
@@ -269,47 +268,66 @@ class Origins:
         asked_at = _now()
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                ok, detail, status = await self._answer_of(origin)
+                ok, detail, registry = await self._answer_of(origin)
         except TimeoutError:
             self._addresses.mistrust(origin.host)
-            ok, detail, status = False, f"no answer in {_DEADLINE_S:g} s", 0
+            ok, detail, registry = False, f"no answer in {_DEADLINE_S:g} s", False
         if asked_at >= self._asked_at[origin.name]:
             self._asked_at[origin.name], self._none_told = asked_at, self._none_told and not ok
-            self.seen[origin.name] = OriginStatus(origin.name, ok, _now(), detail, status)
+            self.seen[origin.name] = OriginStatus(origin.name, ok, _now(), detail, registry)
         return self.seen[origin.name]
 
-    async def _answer_of(self, origin: Origin) -> tuple[bool | None, str, int]:
+    async def _answer_of(self, origin: Origin) -> tuple[bool | None, str, bool]:
         """As in OriginStatus. What an address answered says more than that another could not be asked."""
         try:
             addresses = await self._addresses.of(origin.host)
         except PortError as error:
-            return False, f"{error.what}: {error.cause}", 0
+            return False, f"{error.what}: {error.cause}", False
         worst = ProbeError(Failure.UNREACHABLE, "has no address")
         for number, address in enumerate(addresses):
             try:
-                status = await _speak(origin, address)
+                said, registry = await _speak(origin, address)
             except ProbeError as error:
                 if number == 0 or error.failure is not Failure.WANT:
                     worst = error
             else:
-                return True, f"answered /v2/ with {status}" if status else "accepts connections", status
+                return True, said, registry
         if worst.failure is Failure.WANT:
-            return None, worst.detail, 0
+            return None, worst.detail, False
         self._addresses.mistrust(origin.host)
-        return False, worst.detail, 0
+        return False, worst.detail, False
 
 
-async def _speak(origin: Origin, address: str) -> int:
-    """The status of /v2/; 0: its port accepts. Raises ProbeError."""
-    with closing(Connection(address, origin.port)) as connection:
-        if origin.tls:
-            await connection.connect()
-            return 0
-        answer = await connection.ask("/v2/", origin.name, CLOSE)
-        await connection.body(answer, ignore)
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
+"""What OpenSSL makes of a server that answers in plain words."""
+
+
+async def _speak(origin: Origin, address: str) -> tuple[str, bool]:
+    """What it says to /v2/, in words; and whether only a registry says so. Raises ProbeError."""
+    body = bytearray()
+    with closing(Connection(address, origin.port, origin.host if origin.tls else "")) as connection:
+        try:
+            answer = await connection.ask("/v2/", origin.name, CLOSE)
+            await connection.body(answer, body.extend)
+        except ssl.SSLError as error:
+            if error.reason in _NO_TLS:
+                raise ProbeError(Failure.CONTENT, "speaks no TLS") from None
+            return f"answered the TLS handshake: {error.reason or error}", False
     if answer.status >= 500:
         raise ProbeError(Failure.STATUS, f"HTTP {answer.status} for /v2/")
-    return answer.status
+    return f"answered /v2/ with {answer.status}", of_a_registry(answer, body)
+
+
+def of_a_registry(answer: Answer, body: bytes | bytearray) -> bool:
+    """Whether that is what /v2/ gives (OCI distribution specification): 401 with a challenge, or 200, with
+    JSON or no body.
+    """
+    if answer.status == 401:
+        marks = ("docker-distribution-api-version", "www-authenticate")
+        return any(mark in answer.headers for mark in marks)
+    with suppress(ValueError):
+        return answer.status == 200 and (not body or json_value(bytes(body)) is not None)
+    return False
 
 
 class Addresses:

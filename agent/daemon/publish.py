@@ -35,7 +35,7 @@ from agent.documents.status import (
 from agent.health.evidence import Mode, Owner, Route
 from agent.health.policy import Policy
 from agent.health.route import prospect, route, route_reason
-from agent.health.state import HealthState, State, canary_window_s, decayed, held, ping_window_s
+from agent.health.state import HealthState, State, canary_window_s, decayed, held, is_patient, ping_window_s
 
 if TYPE_CHECKING:
     from agent.daemon.drift import Drift
@@ -193,13 +193,14 @@ def view_of(session: Session, drift: Drift, problems: Problems) -> View:
     """The picture now. Conditions that changed are logged by the way."""
     state, record, now, mono = session.state, session.record, time.time(), time.monotonic()
     policy, where = session.policy, route(state)
-    back = prospect(state, mono, policy)
+    back = prospect(state, mono, policy, session.canaries.due_s)
     proof = proof_of(session.proof.load())
     record.drift(drift.findings, state.health_state, where)
     held = conditions(
         state, session.lease, drift, problems, symptoms=record.symptoms.problem,
         around=record.symptoms.go_around(state.lifted + policy.fallback_settle_s, mono),
         refused=record.symptoms.refused(mono) if policy.honour_refusals else "",
+        unsteady=_unsteady(state, mono, policy),
     )  # fmt: skip
     return View(
         pid=os.getpid(), at=now, started_at=record.started_at,
@@ -257,6 +258,18 @@ def _penalty(state: State, mono: float, policy: Policy) -> PenaltyStatus:
     return PenaltyStatus(value, held(flap, mono, policy), policy.flap_reuse)
 
 
+def _unsteady(state: State, mono: float, policy: Policy) -> str:
+    """What the mirror does again and again and reads are not moved for."""
+    if is_patient(state, mono, policy):
+        return (
+            f"the mirror has stalled again and again: reads leave it only when it is silent for "
+            f"{policy.patience_s:g} s"
+        )
+    if mono - state.canary_borne_at < policy.doubt_s:
+        return "a canary fails now and then: reads leave the mirror when two in succession do"
+    return ""
+
+
 def conditions(
     state: State,
     lease: FenceLease,
@@ -266,10 +279,12 @@ def conditions(
     symptoms: str,
     around: bool,
     refused: str,
+    unsteady: str,
 ) -> Iterator[ConditionStatus]:
     """The problems that the daemon tells of besides the health state: each always listed, held or not.
     `symptoms`: why they are not seen ("" = they are); `around`: reads go around the mirror, by nydusd's own
-    fallback; `refused`: the mirror refuses reads, which is honoured ("" = no).
+    fallback; `refused`: the mirror refuses reads, which is honoured ("" = no); `unsteady`: what it does again
+    and again without that reads are moved ("" = nothing).
     """
     fence = lease.self_test_reason if lease.self_test == "failed" else ""
     # Before the first apply nothing of ours uses the mirror: a node without Dragonfly lacks nothing.
@@ -296,6 +311,7 @@ def conditions(
     )  # fmt: skip
     yield _condition("ReadsRefused", refused, "Honoured",
                      f'reads fail, as [mirror] refusals = "honour" wants it: {refused}')  # fmt: skip
+    yield _condition("MirrorUnsteady", unsteady, "Borne", unsteady)
     want = f"the agent lacks what its probes need, so they say nothing: {state.want}"
     yield _condition("AgentInWant", state.want, "ProbesNotMade", want)
     yield _condition("EndpointPortTaken", problems.port_taken, "NNA1018", problems.port_taken)

@@ -12,7 +12,6 @@ import enum
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.catalogue import Message
@@ -107,11 +106,13 @@ class Session:
         self.lease: FenceLease = FenceLease(ports.fence, ports.cgroups, mirror, service.record.fence)
         self.ticker: Ticker = Ticker(self.policy.interval_s)
         self.origins: Origins = Origins(tasks, settings.origins, ports.names, self.take, self._reads_depend)
-        self._canaries = Canaries(self, tasks, service.canary)
+        self.canaries: Canaries = Canaries(self, tasks, service.canary)
         self._pinger = Pinger(tasks, settings.ping, self.take, cap_s=self.policy.window_cap_s)
         self._sentinel = Sentinel(settings.proxy, self.take)
         self._listener = MirrorListener(ports.tables, ports.mirror_processes, settings)
-        self._symptoms = JournalSymptoms(ports.journal, self.take, self._fenced, self._read_failed)
+        self._symptoms = JournalSymptoms(
+            ports.journal, self.take, self._fenced, self._read_failed, lambda: self.lease.readers
+        )
         self._counters: CounterSymptoms | None = None
         if settings.metrics is not None and near(settings.metrics, settings.proxy):
             self._counters = CounterSymptoms(settings.metrics, self.take, self._counters_count, self._blind)
@@ -146,7 +147,7 @@ class Session:
     async def run(self) -> None:
         """Judge and hold the route until told to end. What ends a task ends this too (see task_group)."""
         watching = {
-            "pings": self._ping, "canaries": self._canaries.run, "sentinel": self._sentinel.run,
+            "pings": self._ping, "canaries": self.canaries.run, "sentinel": self._sentinel.run,
             "mirror's processes": self._watch_processes, "nydusd's lines": self._symptoms.run,
             "origins": self.origins.run, "ticks": self._tick,
         }  # fmt: skip
@@ -266,7 +267,7 @@ class Session:
         self._step(event)
         self.results.note(event)
         self._tell()
-        self._canaries.owner_judged()
+        self.canaries.owner_judged()
         if isinstance(event, Tick):
             self._do_chores()
             self._tell()
@@ -291,7 +292,7 @@ class Session:
                 self._lifted_at = _now()
                 self.lease.lift()
             case AskCanary():
-                self._canaries.ask()
+                self.canaries.ask()
             case AskOrigin():
                 self.origins.ask()
             case AskOwner():
@@ -317,9 +318,7 @@ class Session:
         self.policy = self.settings.policy
 
     def _canaries_come_back(self) -> None:
-        vouch_s = self._canaries.vouch_s
-        if not self.policy.canary or self.policy.vouch_s != vouch_s:
-            self.policy = replace(self.policy, canary=True, vouch_s=vouch_s)
+        self.policy = self.canaries.policy
 
     def _reads_depend(self) -> bool:
         return reads_depend(self.state)

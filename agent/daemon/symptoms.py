@@ -24,6 +24,8 @@ again."""
 _PAUSE_S, _PAUSE_MAX_S = 1.0, 60.0
 """Before the journal is followed again; doubled each time that it ended soon."""
 _STEADY_S = 30.0
+_ALONE_S = 60.0
+"""Reads that have failed for so long count where it is asked whether one nydusd alone met that."""
 _AT_ONCE = 3
 """So many reads that went around the mirror are told of at a time: where nothing may be fenced, every read
 does."""
@@ -47,7 +49,7 @@ class JournalSymptoms:
     """Follows nydusd's lines. It never holds anything up: it only reads what is there.
 
     `fenced` says whether the mirror is; `failed_behind` hears that a read has failed although it was, so at
-    the origin.
+    the origin; `readers` says how many nydusds run.
     """
 
     def __init__(
@@ -56,11 +58,15 @@ class JournalSymptoms:
         take: Callable[[Symptom | SymptomsUnknown], None],
         fenced: Callable[[], bool],
         failed_behind: Callable[[], None],
+        readers: Callable[[], int],
     ) -> None:
         self._journal = journal
         self._take = take
         self._fenced = fenced
         self._failed_behind = failed_behind
+        self._readers = readers
+        self._met: dict[int, float] = {}
+        """When each nydusd met a failure last."""
         self._awake = asyncio.Event()
         self._pause_s = _PAUSE_S
         self._told: str | None = None
@@ -125,7 +131,11 @@ class JournalSymptoms:
         pattern = classify(line.text)
         if pattern is None or (pattern.kind is SymptomKind.FALLBACK and self._fenced()):
             return None  # while fenced, every read falls back: that is what the fence is for
-        return Symptom(pattern.kind, f"nydusd: {pattern.means}", line.at)
+        self._met = {pid: at for pid, at in self._met.items() if line.at - at < _ALONE_S} | {
+            line.pid: line.at
+        }
+        alone = len(self._met) == 1 and line.pid != 0 and self._readers() > 1
+        return Symptom(pattern.kind, f"nydusd: {pattern.means}", line.at, alone)
 
     def _tell(self) -> None:
         problem = self._journal.problem

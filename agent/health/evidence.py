@@ -225,6 +225,8 @@ class Symptom:
     kind: SymptomKind
     detail: str
     at: float
+    alone: bool = False
+    """All that reads met of late came from one nydusd, and others run beside it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,8 @@ def _canary_ok(state: State, event: CanaryOk, now: float, policy: Policy) -> Sta
     # Successes are counted by the pings, which have a beat; by the canaries only where the ping port is known
     # to fail.
     return replace(
-        state, canary_pace=pace, canary_ok=max(state.canary_ok, event.started), canary_soft=0, canary_late=0,
+        state, canary_pace=pace, canary_ok=max(state.canary_ok, event.started), canary_bad=0, canary_soft=0,
+        canary_late=0,
         canary_oks=state.canary_oks + more, oks=state.oks + more if refuted else state.oks,
         ping_refuted=refuted,
     )  # fmt: skip
@@ -223,7 +224,7 @@ def _canary_failed(state: State, event: CanaryFailed, now: float, policy: Policy
 
 
 def _canary_lost(state: State, charge: Charge, started: float, now: float, policy: Policy) -> Asked:
-    seen = replace(state, canary_oks=0)
+    seen = replace(state, canary_oks=0, canary_bad=state.canary_bad + charge.hard)
     if not charge.hard:
         silent = state.canary_silent if state.canary_soft else started
         seen = replace(seen, canary_soft=state.canary_soft + 1, canary_silent=silent)

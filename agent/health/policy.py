@@ -87,6 +87,14 @@ class Policy:
     want_told_s: float = 60.0
     """What the agent lacked is told for this long after the last time."""
 
+    patience_s: float = 6.0
+    """A mirror that has stalled again and again is fenced only when it has been silent for this long: longer
+    than a stall that ends by itself (up to 5 s were seen), shorter than nydusd waits for an answer."""
+    stall_half_life_s: float = 1200.0
+    """Silence fences twice at once, then about once in this time: five times an hour at most, so that a node
+    with the latest place in the fleet's return is away for less than a tenth of the time. Longer than the
+    pauses between stalls, or they would not be seen as one trouble."""
+
     honour_refusals: bool = False
     """Whether a read that the mirror refuses by its own word (a block list) is to fail; else it goes to the
     origin.

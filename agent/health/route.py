@@ -90,7 +90,8 @@ def route(state: State) -> Route:
         case Mode.FENCE:
             return Route.MIRROR if state.fence is None else Route.ORIGIN
         case Mode.NATIVE:
-            return Route.ORIGIN if state.ping_ok is False else Route.MIRROR
+            # Damped as the health state is: nydusd looks seldom, and follows no ping that alternates.
+            return Route.ORIGIN if state.health_state is HealthState.DOWN else Route.MIRROR
         case Mode.UNKNOWN:
             return Route.ORIGIN
         case _:
@@ -144,11 +145,14 @@ class _Wait:
     """It begins when all before it is done."""
 
 
-def prospect(state: State, now: float, policy: Policy) -> Prospect:
-    """The way to the mirror as of `now`."""
+def prospect(state: State, now: float, policy: Policy, canary_s: float = 0.0) -> Prospect:
+    """The way to the mirror as of `now`; the next canary is due in `canary_s` seconds."""
     if route(state) is Route.MIRROR:
         return Prospect()
-    waits = tuple(_waits(state, now, policy))
+    waits = tuple(
+        replace(wait, seconds=canary_s) if wait.what == _CANARY else wait
+        for wait in _waits(state, now, policy)
+    )
     seconds: float | None = 0.0
     for wait in waits:
         if seconds is None or wait.seconds is None:
@@ -156,6 +160,9 @@ def prospect(state: State, now: float, policy: Policy) -> Prospect:
         else:
             seconds = seconds + wait.seconds if wait.after else max(seconds, wait.seconds)
     return Prospect(tuple(wait.what for wait in waits), seconds)
+
+
+_CANARY = "a clean canary"
 
 
 def _waits(state: State, now: float, policy: Policy) -> Iterator[_Wait]:
@@ -192,7 +199,7 @@ def _fenced(state: State, now: float, policy: Policy) -> Iterator[_Wait]:
 
 def _suspected(state: State, now: float, policy: Policy) -> Iterator[_Wait]:
     if policy.canary and (state.canary_ok < state.accused or state.canary_soft):
-        yield _Wait("a clean canary")
+        yield _Wait(_CANARY)
     if not policy.canary and state.oks < policy.clean_pings:
         yield _rise(state, policy, policy.clean_pings)
     if state.held:
@@ -220,7 +227,7 @@ def _evidence(state: State, policy: Policy, *, rise: int) -> Iterator[_Wait]:
     if state.oks < rise:
         yield _rise(state, policy, rise)
     if policy.canary and state.canary_ok <= state.failed_at:
-        yield _Wait("a clean canary")
+        yield _Wait(_CANARY)
 
 
 def _rise(state: State, policy: Policy, rise: int) -> _Wait:

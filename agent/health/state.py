@@ -160,6 +160,10 @@ class State:
     """Clean canaries in succession."""
     canary_ok: float = NEVER
     """When the last clean canary began."""
+    canary_bad: int = 0
+    """Canaries in succession that failed hard."""
+    canary_borne_at: float = NEVER
+    """When one that failed alone was only told, the last time."""
     canary_soft: int = 0
     canary_silent: float = NEVER
     canary_late: int = 0
@@ -177,6 +181,8 @@ class State:
     """Those of them who brought hard evidence."""
     held: bool = False
     """The suspicion lasts for its whole time: no clean canary ends it earlier."""
+    alone: bool = False
+    """Only the reads of one nydusd of several have raised it."""
     doubted: frozenset[Accuser] = frozenset()
     """Whose suspicion was refuted: they are believed less ..."""
     doubted_until: float = NEVER
@@ -207,6 +213,8 @@ class State:
     """The same without what reads alone have added of late, which is given back where the origin gives the
     same.
     """
+    stalls: Flap = field(default_factory=Flap)
+    """Suspicions that silence has raised, each 1, decayed."""
     return_at: float = NEVER
     fence: RaisedFence | None = None
     lifted: float = NEVER
@@ -282,7 +290,21 @@ class Transition:
 
 def decayed(flap: Flap, now: float, policy: Policy) -> float:
     """The penalty now."""
-    return float(flap.penalty * 0.5 ** (max(0.0, now - flap.at) / policy.flap_half_life_s))
+    return _halved(flap, now, policy.flap_half_life_s)
+
+
+def is_patient(state: State, now: float, policy: Policy) -> bool:
+    """Whether the mirror has stalled so often that silence must last for `Policy.patience_s`."""
+    return _halved(state.stalls, now, policy.stall_half_life_s) >= 1
+
+
+def after_stall(stalls: Flap, now: float, policy: Policy) -> Flap:
+    """One suspicion more that silence has raised."""
+    return Flap(_halved(stalls, now, policy.stall_half_life_s) + 1, now)
+
+
+def _halved(flap: Flap, now: float, half_life_s: float) -> float:
+    return float(flap.penalty * 0.5 ** (max(0.0, now - flap.at) / half_life_s))
 
 
 def after_outage(flap: Flap, now: float, policy: Policy) -> Flap:
@@ -341,6 +363,13 @@ def tentative_s(state: State, policy: Policy) -> float:
 def silence_s(state: State, policy: Policy) -> float:
     """Seconds of silence that make an outage: no honest answer takes longer."""
     return max(policy.window_cap_s, ping_window_s(state, policy), canary_window_s(state, policy))
+
+
+def silent_since(state: State, now: float) -> float:
+    """When the silent rounds in succession began."""
+    return min(
+        state.ping_silent if state.ping_soft else now, state.canary_silent if state.canary_soft else now
+    )
 
 
 def late(pace: Pace, started: float, latency_s: float, floor_s: float, policy: Policy) -> bool:

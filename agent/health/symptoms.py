@@ -19,7 +19,7 @@ from typing import assert_never
 
 from agent.health.evidence import Symptom, SymptomKind
 from agent.health.policy import Policy
-from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, HealthState, RaisedFence, State
+from agent.health.state import Accuser, AskCanary, AskOwner, Cause, HealthState, RaisedFence, State
 from agent.health.transitions import Asked, Charge, accuse, origins_fault
 
 _WHAT = {
@@ -60,7 +60,9 @@ def _blame(state: State, event: Symptom, now: float, policy: Policy) -> Asked:
     unblamed = state.unblamed if goes_on or again else state.flap
     safe = event.kind is SymptomKind.FALLBACK
     accuser = Accuser.FALLBACK if safe else Accuser.READS
-    charge = Charge(accuser, Cause.SYMPTOM, _WHAT[event.kind], event.detail, held=not safe)
+    # What the mirror refuses by its own rules is lost at once: no fence of a moment saves the next such read.
+    alone = event.alone and event.kind is not SymptomKind.REFUSED
+    charge = Charge(accuser, Cause.SYMPTOM, _WHAT[event.kind], event.detail, held=not safe, alone=alone)
     return accuse(replace(state, blamed=blamed, unblamed=unblamed), charge, now, policy)
 
 
@@ -71,7 +73,7 @@ def _fell_back(state: State, event: Symptom, now: float, policy: Policy) -> Aske
     seen = replace(state, fallback_at=event.at)
     if two or (state.ping_ok is False and not state.ping_refuted):
         return _blame(seen, event, now, policy)
-    return seen, (AskCanary(), AskOwner(), AskOrigin())
+    return seen, (AskCanary(), AskOwner())
 
 
 def _behind_the_fence(state: State, fence: RaisedFence, event: Symptom, now: float, policy: Policy) -> State:

@@ -29,11 +29,14 @@ from agent.health.state import (
     HealthState,
     State,
     after_outage,
+    after_stall,
     after_suspicion,
     canary_window_s,
     held,
+    is_patient,
     released,
     silence_s,
+    silent_since,
     tentative_s,
 )
 
@@ -57,6 +60,8 @@ class Charge:
     hard: bool = True
     held: bool = False
     """The suspicion must last for its whole time."""
+    alone: bool = False
+    """One nydusd of several says so: what it reads may be to blame, so it makes no outage."""
 
 
 def accuse(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
@@ -68,8 +73,11 @@ def accuse(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
         case HealthState.SUSPECT:
             return _suspected(seen, charge, now, policy)
         case HealthState.PROBATION:
+            if _is_borne(seen, charge, now, policy):
+                return seen, (AskCanary(),)
             # The route has not moved since the outage was counted: it is still that one.
-            return moved(seen, HealthState.DOWN, charge.cause, charge.why, charge.detail, now), ()
+            back = moved(seen, HealthState.DOWN, charge.cause, charge.why, charge.detail, now)
+            return _stalled(back, charge, now, policy), ()
         case HealthState.DOWN:
             return seen, ()
         case _:
@@ -89,7 +97,9 @@ def canaries_speak(state: State, now: float, policy: Policy) -> bool:
 
 def down(state: State, cause: Cause, why: str, detail: str, now: float, policy: Policy) -> State:
     """An outage; whoever was doubted is believed again."""
-    flap = after_outage(state.flap, now, policy) if state.was_well else state.flap
+    # Under a pin reads went where the operator wants them: a mirror that is restarted then has done no harm.
+    counts = state.was_well and state.pin is None
+    flap = after_outage(state.flap, now, policy) if counts else state.flap
     fined = _fined(state, flap, by_reads=cause is Cause.SYMPTOM and _reads_alone(state))
     gone = moved(fined, HealthState.DOWN, cause, why, detail, now)
     return replace(gone, sentinel_trusted=True, doubted=frozenset(), canary_oks=0)
@@ -118,7 +128,7 @@ def moved(
     state: State, health_state: HealthState, cause: Cause, reason: str, evidence: str, now: float
 ) -> State:
     """Another health state; no suspicion outlives it."""
-    fresh = replace(state, accusers=frozenset(), hard=frozenset(), held=False)
+    fresh = replace(state, accusers=frozenset(), hard=frozenset(), held=False, alone=False)
     return replace(fresh, health_state=health_state, cause=cause, since=now, reason=reason, evidence=evidence)
 
 
@@ -138,19 +148,36 @@ def _fined(state: State, flap: Flap, *, by_reads: bool) -> State:
 
 def _suspect(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
     doubt = doubted(state, charge.accuser, now)
-    if doubt and not charge.hard and state.soft < policy.fall:
+    if _is_borne(state, charge, now, policy) or (doubt and not charge.hard and state.soft < policy.fall):
         return state, (AskCanary(),)
     advisory = charge.hard and charge.accuser in (Accuser.PING, Accuser.FALLBACK)
     if doubt and advisory and canaries_speak(state, now, policy):
         return state, (AskCanary(), AskOwner())
     asks = (AskCanary(), AskOwner(), AskOrigin())
     relapse = now - state.data_cleared <= policy.symptom_window_s
-    if relapse and charge.hard and charge.accuser in _DATA:
+    if relapse and charge.hard and charge.accuser in _DATA and not charge.alone:
         return down(state, charge.cause, f"{charge.why}, again", charge.detail, now, policy), asks
+    if doubt and charge.accuser is Accuser.CANARY and state.canary_bad == 1:
+        # One canary of many fails: that is told. Another one soon is an outage.
+        borne = replace(state, canary_borne_at=now, data_cleared=now, doubted_until=now + policy.doubt_s)
+        return borne, (AskCanary(),)
     suspect = moved(state, HealthState.SUSPECT, charge.cause, charge.why, charge.detail, now)
     accusers = frozenset({charge.accuser})
     hard = accusers if charge.hard else frozenset()
-    return replace(suspect, accusers=accusers, accused=now, hard=hard, held=charge.held), asks
+    suspect = replace(
+        suspect, accusers=accusers, accused=now, hard=hard, held=charge.held, alone=charge.alone
+    )
+    return _stalled(suspect, charge, now, policy), asks
+
+
+def _is_borne(state: State, charge: Charge, now: float, policy: Policy) -> bool:
+    """Whether this silence moves nothing: the mirror stalls often, and such a stall ends by itself."""
+    lasted_s = now - silent_since(state, now)
+    return not charge.hard and lasted_s < policy.patience_s and is_patient(state, now, policy)
+
+
+def _stalled(state: State, charge: Charge, now: float, policy: Policy) -> State:
+    return state if charge.hard else replace(state, stalls=after_stall(state.stalls, now, policy))
 
 
 def _suspected(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
@@ -159,6 +186,7 @@ def _suspected(state: State, charge: Charge, now: float, policy: Policy) -> Aske
     seen = replace(
         state, accusers=state.accusers | {charge.accuser}, accused=accused,
         hard=state.hard | {charge.accuser} if charge.hard else state.hard, held=state.held or charge.held,
+        alone=state.alone and charge.alone,
     )  # fmt: skip
     if _confirmed(seen, charge, now, policy):
         return down(seen, charge.cause, charge.why, charge.detail, now, policy), ()
@@ -167,10 +195,7 @@ def _suspected(state: State, charge: Charge, now: float, policy: Policy) -> Aske
 
 def _confirmed(state: State, charge: Charge, now: float, policy: Policy) -> bool:
     if not state.hard:
-        begun = min(
-            state.ping_silent if state.ping_soft else now, state.canary_silent if state.canary_soft else now
-        )
-        return state.soft >= policy.fall and now - begun >= silence_s(state, policy)
+        return state.soft >= policy.fall and now - silent_since(state, now) >= silence_s(state, policy)
     if charge.accuser is Accuser.CANARY and charge.hard:
         return True
     if not policy.canary and charge.hard and charge.accuser is Accuser.PING:
@@ -194,7 +219,12 @@ def _clean(state: State, policy: Policy) -> bool:
 
 def _cleared(state: State, why: str, now: float, policy: Policy) -> State:
     """The suspicion was wrong; what misled is believed less, and a fence that was raised for it counts."""
-    nothing = state.fence is None or (_reads_alone(state) and origins_fault(state, now))
+    nothing = (
+        state.fence is None
+        or state.pin is not None
+        or state.alone
+        or (_reads_alone(state) and origins_fault(state, now))
+    )
     flap = state.flap if nothing else after_suspicion(state.flap, now, policy)
     accusers = state.accusers
     cleared = replace(

@@ -196,9 +196,10 @@ class SocketTables(Protocol):
 class Cgroups(Protocol):
     """The cgroup v2 tree."""
 
-    def of_processes(self, *patterns: str) -> Mapping[str, tuple[str, ...]]:
+    def of_processes(self, *patterns: str) -> Mapping[str, Mapping[str, int]]:
         """For each pattern the cgroups of all processes with such a short name (proc_pid_comm(5)), as paths
-        in the tree, sorted. A pattern is the name, or its beginning and a "*". Raises FenceError (NNA0801).
+        in the tree, with how many there are in each. A pattern is the name, or its beginning and a "*".
+        Raises FenceError (NNA0801).
         """
 
 

@@ -123,6 +123,8 @@ class JournalLine:
     """Where it is no line of the unit: how many the journal dropped (its rate limit), or could not be
     read.
     """
+    pid: int = 0
+    """The process that wrote it, as the kernel told the journal."""
 
 
 class Journal(Protocol):

@@ -191,16 +191,20 @@ def publish(files: Files, accepted: Generation) -> None:
     json_files.update(files, paths.EFFECTIVE, to_document(document), fact, ignored=ignored)
 
 
+_MOST_ORIGINS = 32
+
+
 def note_origins(files: Files, hosts: Sequence[str]) -> None:
     """Add registries that nydusd reads from to effective.json: the daemon asks them before it fences the
-    mirror. They are only ever added. Raises FileError.
+    mirror. They are only ever added, up to _MOST_ORIGINS: each is asked by every node. Raises FileError.
     """
     fact = files.read(paths.EFFECTIVE)
     before = json_files.parsed(fact)
     known = _origins(before)
     new = [host for host in dict.fromkeys(hosts) if host and host not in known]
     if before and new:
-        json_files.update(files, paths.EFFECTIVE, {**before, "origins": [*known, *new]}, fact)
+        most = [*known, *new][:_MOST_ORIGINS]
+        json_files.update(files, paths.EFFECTIVE, {**before, "origins": most}, fact)
 
 
 def _origins(document: Mapping[str, Any]) -> tuple[str, ...]:

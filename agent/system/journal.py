@@ -60,7 +60,7 @@ class UnitJournal:
             self._feed = Feed((
                 "journalctl", "--follow", "--no-tail", f"--since=@{time.time():.3f}", "--all", "--no-pager",
                 "--output=json",
-                "--output-fields=MESSAGE,MESSAGE_ID,N_DROPPED,_SYSTEMD_UNIT",
+                "--output-fields=MESSAGE,MESSAGE_ID,N_DROPPED,_PID,_SYSTEMD_UNIT",
                 f"_SYSTEMD_UNIT={unit}", "+", "_UID=0", f"OBJECT_SYSTEMD_UNIT={unit}",
             ))  # fmt: skip
         except ProcessError as error:
@@ -110,11 +110,18 @@ def _line(text: bytes, unit: str) -> JournalLine | None:
     except (ValueError, KeyError, TypeError):
         return JournalLine("", 0.0, dropped=1)
     if entry.get("_SYSTEMD_UNIT") == unit:
-        return JournalLine(_text(entry.get("MESSAGE")), at)
+        return JournalLine(_text(entry.get("MESSAGE")), at, pid=_number(entry.get("_PID")))
     if entry.get("MESSAGE_ID") == _DROPPED:
-        count = str(entry.get("N_DROPPED", ""))
-        return JournalLine("", at, dropped=int(count) if count.isdigit() else 1)
+        return JournalLine("", at, dropped=_number(entry.get("N_DROPPED")) or 1)
     return None
+
+
+def _number(field: object) -> int:
+    return (
+        int(field)
+        if isinstance(field, str) and field.isascii() and field.isdigit() and len(field) < 10
+        else 0
+    )
 
 
 def _text(message: object) -> str:

@@ -99,6 +99,26 @@ except PortError as error:
 """
 
 
+NO_ADDRESS = """
+import asyncio
+from pathlib import Path
+from agent.daemon.http_client import Connection, ProbeError
+from tests.contract.netns import own_network
+async def asked(host):
+    try:
+        await Connection(host, 9).connect()
+    except ProbeError as error:
+        return error.failure
+with own_network():
+    Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text("1")
+    print(asyncio.run(asked("::1")))
+    Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40000 40001")
+    import socket
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    print(asyncio.run(asked("127.0.0.1")))
+"""
+
+
 def run(code: str, *arguments: str, before: tuple[str, ...] = ()) -> list[str]:
     """The lines that a process of its own printed."""
     argv = [*before, sys.executable, "-c", PROLOGUE + code, *arguments]
@@ -109,6 +129,10 @@ def run(code: str, *arguments: str, before: tuple[str, ...] = ()) -> list[str]:
 
 def test_without_a_descriptor_the_fence_goes_up_and_connections_end() -> None:
     assert run(NO_DESCRIPTORS) == ["1", "0", "0", "True"]
+
+
+def test_an_ipv6_mirror_that_this_node_has_no_address_for_is_not_taken_for_a_lack_of_ports() -> None:
+    assert run(NO_ADDRESS) == ["unreachable", "want"]
 
 
 def test_where_no_netlink_socket_can_be_had_the_fence_says_so_and_the_process_lives() -> None:

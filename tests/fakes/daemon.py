@@ -76,15 +76,16 @@ class FakeCgroups:
             "containerd": "/system.slice/containerd.service",
         }
         self.broken = ""
+        self.each = 1
+        """Processes in each."""
 
-    def of_processes(self, *patterns: str) -> Mapping[str, tuple[str, ...]]:
+    def of_processes(self, *patterns: str) -> Mapping[str, Mapping[str, int]]:
         if self.broken:
             raise FenceError("NNA0801", "processes could not be listed", cause=self.broken)
         return {pattern: self._of(pattern) for pattern in patterns}
 
-    def _of(self, pattern: str) -> tuple[str, ...]:
-        fits = {home for name, home in self.homes.items() if fnmatch.fnmatchcase(name, pattern)}
-        return tuple(sorted(fits))
+    def _of(self, pattern: str) -> Mapping[str, int]:
+        return {home: self.each for name, home in self.homes.items() if fnmatch.fnmatchcase(name, pattern)}
 
 
 class FakeTables:
@@ -152,8 +153,8 @@ class FakeJournal:
         if write != -1:
             os.close(write)
 
-    def write(self, text: str, *, at: float | None = None, dropped: int = 0) -> None:
-        self._lines.append(JournalLine(text, time.monotonic() if at is None else at, dropped))
+    def write(self, text: str, *, at: float | None = None, dropped: int = 0, pid: int = 0) -> None:
+        self._lines.append(JournalLine(text, time.monotonic() if at is None else at, dropped, pid))
         if self._pipe[1] != -1:
             os.write(self._pipe[1], b"x")
 

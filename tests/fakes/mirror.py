@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import enum
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -143,7 +144,8 @@ class SmallMirror:
 
     async def _fetch(self, target: str) -> bytes:
         parts = urlsplit(target)
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        tls = ssl._create_unverified_context() if parts.scheme == "https" else None
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=tls)
         with contextlib.closing(writer):
             writer.write(
                 f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode()

@@ -21,6 +21,7 @@ from agent.health.evidence import (
     OwnerSeen,
     PingFailed,
     PingOk,
+    Probe,
     Route,
     SentinelClosed,
 )
@@ -43,7 +44,7 @@ class Script:
     answers: tuple[Answer, ...]
     met: int = 0
 
-    def attempt(self, at: float) -> Answer:
+    def attempt(self, at: float, _probe: Probe) -> Answer:
         self.met += 1
         return self.answers[self.met - 1]
 
@@ -126,7 +127,7 @@ def test_a_round_of_five_lost_attempts_is_silence_at_the_window() -> None:
 
 @dataclass
 class Well:
-    def attempt(self, at: float) -> Answer:
+    def attempt(self, at: float, _probe: Probe) -> Answer:
         return OK
 
     def owner(self, at: float) -> Owner:

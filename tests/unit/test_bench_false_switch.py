@@ -41,7 +41,7 @@ def _stepped(p: float, span_s: float) -> int:
 
 
 def test_skipping_the_good_rounds_changes_nothing() -> None:
-    p, span_s = 0.35, 3 * 3600.0
+    p, span_s = 0.35, 8 * 3600.0
     every = _stepped(p, span_s)
     few = [false_switch.month_of_losses(Loss(p), span_s, node).switches for node in range(5)]
     assert every > 20

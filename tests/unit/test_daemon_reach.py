@@ -6,11 +6,15 @@ The whole daemon, on real sockets.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from agent.config.model import RegistriesConfig, RegistryHost, Scheme
+from tests.contract import certificates
 from tests.fakes.event_loop import until
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
@@ -45,10 +49,37 @@ async def test_a_users_socket_beside_a_node_port_hides_no_data_path_that_fails(t
             await until(node.is_("down", "origin"), 10)
 
 
-async def test_a_mirror_elsewhere_that_answers_errors_for_an_https_registry_does_not_return_for_its_pings(
-    tmp_path: Path,
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """A registry's, whose certificate nobody here knows."""
+    return certificates.server_side(certificates.make(tmp_path_factory.mktemp("tls")))
+
+
+@pytest.mark.parametrize("way", [Way.ERROR, Way.LIMITED, Way.ZEROS])
+async def test_what_a_mirror_elsewhere_makes_of_an_https_registry_is_judged_by_status_and_body(
+    tmp_path: Path, tls: ssl.SSLContext, way: Way
 ) -> None:
-    async with SmallMirror() as mirror, SmallRegistry() as registry:
+    async with SmallMirror() as mirror, SmallRegistry(tls) as registry:
+        registry.status, registry.body = 200, b"{}"
+        node = Node(fresh(tmp_path), mirror)
+        known = (RegistryHost(host=registry.origin.name, scheme=Scheme.HTTPS),)
+        node.config = replace(node.config, registries=RegistriesConfig(hosts=known))
+        node.fakes.tables.held.clear()
+        mirror.cannot_reach, mirror.forwards = f":{node.config.endpoint.port}/", True
+        async with running(node):
+            await until(node.is_("healthy", "mirror"))
+            await until(lambda: node.status["mirror"]["canary_ok"] is True)
+            mirror.proxy_way = way
+            await until(node.is_("down", "origin"), 90)
+            registry.status = 503  # what the mirror gives may be the registry's own from now on
+            mirror.proxy_way = Way.WELL
+            await stays(lambda: node.status["health_state"] != "healthy", 30)
+
+
+async def test_a_mirror_elsewhere_that_answers_errors_for_an_https_registry_does_not_return_for_its_pings(
+    tmp_path: Path, tls: ssl.SSLContext
+) -> None:
+    async with SmallMirror() as mirror, SmallRegistry(tls) as registry:
         node = Node(fresh(tmp_path), mirror)
         known = (RegistryHost(host=registry.origin.name, scheme=Scheme.HTTPS),)
         node.config = replace(node.config, registries=RegistriesConfig(hosts=known))

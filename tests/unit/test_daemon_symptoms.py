@@ -27,11 +27,14 @@ class Followed:
         self.journal = FakeJournal()
         self.told: Told = []
         self.fenced = False
+        self.readers = 1
         self.failed_behind = 0
         self.symptoms = self.follower()
 
     def follower(self) -> JournalSymptoms:
-        return JournalSymptoms(self.journal, self.told.append, lambda: self.fenced, self._failed)
+        return JournalSymptoms(
+            self.journal, self.told.append, lambda: self.fenced, self._failed, lambda: self.readers
+        )
 
     def _failed(self) -> None:
         self.failed_behind += 1

@@ -136,7 +136,9 @@ def test_the_condition_names_some_findings_and_counts_the_rest(tree: Tree) -> No
         *(Finding(edited, f"/usr/{n}", f"/usr/{n} was edited", Remedy.HAND, "x") for n in range(7))
     )
     lease = FenceLease(FakeFence(), FakeCgroups(), ("127.0.0.1", 4001))
-    held = conditions(State(), lease, tree.drift, Problems(), symptoms="", around=False, refused="")
+    held = conditions(
+        State(), lease, tree.drift, Problems(), symptoms="", around=False, refused="", unsteady=""
+    )
     (found,) = (one for one in held if one.type == "Drift")
     assert found.holds
     assert found.message.startswith("/usr/0 was edited; /usr/1 was edited; ")

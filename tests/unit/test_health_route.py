@@ -192,7 +192,8 @@ def test_what_happens_before_anything_was_applied_matters_to_nobody() -> None:
 
 
 def test_a_change_of_mode_lifts_the_fence() -> None:
-    run = healthy().at(10.0, *DEATH).at(11.0, ModeChanged(Mode.NATIVE, "asked for"), PingOk(11.0, 0.001))
+    run = healthy().at(10.0, Pinned(Route.ORIGIN, "maintenance"))
+    run.at(11.0, ModeChanged(Mode.NATIVE, "asked for"))
     assert run.fences()[-1] == (11.0, LiftFence())
     assert run.causes[-1] == "mode"
 

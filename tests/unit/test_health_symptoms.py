@@ -22,6 +22,7 @@ from agent.health.evidence import (
 )
 from agent.health.state import (
     AskCanary,
+    AskOwner,
     ExtendFence,
     Flap,
     HealthState,
@@ -268,9 +269,11 @@ def test_a_read_that_fails_while_a_canary_is_doubted_holds_the_suspicion() -> No
 # Reads that nydusd has saved by itself
 
 
-def test_one_read_that_fell_back_asks() -> None:
-    run = healthy().symptom(10.0, FALLBACK)
-    assert [effect for _, effect in run.done] == ASKS
+def test_reads_that_fall_back_ask_the_mirror_and_no_registry_however_many_they_are() -> None:
+    run = healthy()
+    for read in range(120):
+        run.symptom(10.0 + 2 * read, FALLBACK)
+    assert {type(effect) for _, effect in run.done} == {AskCanary, AskOwner}
 
 
 def test_two_reads_that_fell_back_within_a_second_fence_until_a_canary_is_clean() -> None:

@@ -153,7 +153,7 @@ async def test_one_error_of_the_only_good_origin_does_not_send_reads_back_to_a_b
             good.status = 503
             directly = await origins.status(good.origin)
             good.status = 401
-            assert (directly, origins.good()) == (None, ())
+            assert (directly.ok, origins.good()) == (False, ())
             await passing(WATCHED_S)
             assert {each.good for each in seen} == {True}
 

@@ -33,7 +33,9 @@ def none_holds() -> tuple[ConditionStatus, ...]:
     """Every condition that there is, on a node that is well."""
     watch = FakeWatch()
     lease, drift = FenceLease(FakeFence(), FakeCgroups(), ("127.0.0.1", 4001)), Drift(watch, "", Places())
-    found = tuple(conditions(State(), lease, drift, Problems(), symptoms="", around=False, refused=""))
+    found = tuple(
+        conditions(State(), lease, drift, Problems(), symptoms="", around=False, refused="", unsteady="")
+    )
     watch.close()
     return found
 

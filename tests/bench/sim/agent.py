@@ -71,8 +71,8 @@ class Answer:
 class Mirror(Protocol):
     """The mirror as probes see it."""
 
-    def attempt(self, at: float) -> Answer:
-        """An attempt that begins at this time."""
+    def attempt(self, at: float, probe: Probe) -> Answer:
+        """An attempt of this probe that begins at this time."""
 
     def owner(self, at: float) -> Owner:
         """Who holds its port."""
@@ -87,7 +87,9 @@ class Round:
     late: float = NEVER_S
 
 
-def staggered(mirror: Mirror, started: float, window_s: float, cap_s: float) -> Round:
+def staggered(
+    mirror: Mirror, started: float, window_s: float, cap_s: float, probe: Probe = Probe.PING
+) -> Round:
     """A round as the daemon makes it: a further attempt after each stagger without an answer, the first
     answer or hard failure ends it, silence ends it at the window. What comes later, up to `cap_s`, is looked
     at too.
@@ -97,7 +99,7 @@ def staggered(mirror: Mirror, started: float, window_s: float, cap_s: float) -> 
         at = started + number * stagger_s(window_s)
         if at >= min(end, first):
             break
-        answer = mirror.attempt(at)
+        answer = mirror.attempt(at, probe)
         if at + answer.delay_s < first:
             first, failure = at + answer.delay_s, answer.failure
     if first <= end:
@@ -108,8 +110,8 @@ def staggered(mirror: Mirror, started: float, window_s: float, cap_s: float) -> 
 Events: TypeAlias = Callable[[float], tuple[Event, ...]]
 """What happens again and again in a quiet time, as of a moment of it."""
 COUNTED = frozenset(field.name for field in fields(State)) & {
-    "oks", "canary_oks", "canary_ok", "failed_at", "ping_soft", "ping_silent", "canary_soft", "canary_silent",
-    "ping_pace", "canary_pace", "fence",
+    "oks", "canary_oks", "canary_ok", "canary_bad", "failed_at", "ping_soft", "ping_silent",
+    "canary_soft", "canary_silent", "ping_pace", "canary_pace", "fence",
 }  # fmt: skip
 """What goes on in the state of an agent at rest: successes and failures are counted and dated, the windows
 forget, the lease is renewed. None of it decides anything as long as the same goes on."""
@@ -279,7 +281,7 @@ class Agent:
         self._canary_runs, self._canary_wanted = True, False
         started = self.now
         window_s = canary_window_s(self.state, self.policy)
-        found = staggered(self.mirror, started, window_s, self.policy.window_cap_s)
+        found = staggered(self.mirror, started, window_s, self.policy.window_cap_s, Probe.CANARY)
         self._open(found)
         self._at(found.ended, lambda: self._canaried(started, found))
         if found.late < NEVER_S:
@@ -293,6 +295,7 @@ class Agent:
         else:
             self._posted.append(CanaryFailed(started, found.failure, "modelled"))
         if self._canary_wanted:
+            self._canary_runs = True
             self._at(self.now, self._canary)
         else:
             self._rest(self._jittered(self.policy.canary_interval_s))
@@ -328,7 +331,7 @@ def healthy(policy: Policy, at: float) -> State:
     """The state of an agent that has long been at a mirror that is well."""
 
     class _Well:
-        def attempt(self, _at: float) -> Answer:
+        def attempt(self, _at: float, _probe: Probe) -> Answer:
             return Answer(WELL_S)
 
         def owner(self, _at: float) -> Owner:

@@ -6,7 +6,7 @@ import math
 import random
 from dataclasses import dataclass, field
 
-from agent.health.evidence import Owner
+from agent.health.evidence import Owner, Probe
 from tests.bench.sim.agent import NEVER_S, WELL_S, Answer
 
 LOST = Answer(NEVER_S)
@@ -23,7 +23,7 @@ class Independent:
     rng: random.Random
     doomed: int = 0
 
-    def attempt(self, at: float) -> Answer:
+    def attempt(self, at: float, _probe: Probe) -> Answer:
         if self.doomed:
             self.doomed -= 1
             return LOST
@@ -96,7 +96,7 @@ class Stalls:
                 return end
             end = further
 
-    def attempt(self, at: float) -> Answer:
+    def attempt(self, at: float, _probe: Probe) -> Answer:
         end = self.end(at)
         if end <= at:
             return GOOD

@@ -1,0 +1,86 @@
+"""What the closed loop finds where the detector is broken on purpose, and nothing where it is not."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.bench import detector
+from tests.bench.sim.closed import Node, Seen
+from tests.bench.sim.world import Fault, Outage, World, Wrong
+
+HOUR_S = 3600.0
+HANG = Fault(3000.0, 3100.0, Wrong.HANGS)
+
+
+def lived(
+    tmp_path: Path,
+    faults: tuple[Fault, ...],
+    outages: tuple[Outage, ...] = (),
+    *,
+    restarts: tuple[float, ...] = (),
+    broken: dict[str, float] | None = None,
+) -> Seen:
+    rng = random.Random(1)
+    policy = replace(detector.policy(rng), **(broken or {}))  # type: ignore[arg-type]
+    world = World(faults, (outages,), rng)
+    return Node(policy, world, rng, "test", str(tmp_path / "memory")).live(2 * HOUR_S, restarts)
+
+
+def test_a_detector_that_is_right_breaks_no_property(tmp_path: Path) -> None:
+    lies = Fault(4000.0, 4900.0, Wrong.LIES)
+    seen = lived(tmp_path, (HANG, lies), (Outage(4500.0, 4600.0, silent=True),), restarts=(3050.0, 4300.0))
+    assert not seen.violations, seen.told
+    assert (len(seen.fences) >= 2, seen.restarts, seen.predictions >= 2) == (True, 2, True)
+
+
+@pytest.mark.parametrize(
+    ("broken", "faults", "found"),
+    [
+        ({"window_s": 5.0, "window_cap_s": 8.0}, (HANG,), "at a mirror that HANGS"),
+        ({"canary_interval_s": 60.0}, (Fault(3000.0, 3100.0, Wrong.PATH_HANGS),), "that PATH_HANGS"),
+        ({"stall_half_life_s": 1e9, "patience_s": 60.0},
+         (*(Fault(at, at + 2, Wrong.HANGS) for at in (100.0, 200.0, 300.0)), HANG), "at a mirror that HANGS"),
+    ],
+)  # fmt: skip
+def test_a_detector_that_is_slow_is_found_out(
+    tmp_path: Path, broken: dict[str, float], faults: tuple[Fault, ...], found: str
+) -> None:
+    assert any(found in what for what in lived(tmp_path, faults, broken=broken).violations)
+
+
+def test_a_restart_that_remembers_nothing_is_found_out(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()  # so nothing can be written there
+    lies = Fault(3000.0, 3600.0, Wrong.LIES)
+    # The lease is over when the agent comes back: only what it remembers holds the route.
+    seen = lived(tmp_path, (lies,), restarts=(3100.0,), broken={"lease_s": 0.0})
+    assert "a restart moved the route to a mirror that was held bad" in seen.violations
+
+
+def test_an_agent_that_asks_origins_seldom_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.bench.sim.closed._WATCH_S", 60.0)
+    dead = Fault(3000.0, 3005.0, Wrong.DEAD)
+    out = (Outage(3006.0, 3060.0, silent=False),)
+    assert any(
+        "no origin does" in what
+        for what in lived(tmp_path, (dead,), out, broken={"return_delay_s": 60.0}).violations
+    )
+
+
+def test_a_return_that_comes_later_than_it_was_told_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.health.route.held_s", lambda *_: 0.0)
+    faults = tuple(Fault(at, at + 20.0, Wrong.DEAD) for at in (100.0, 200.0, 300.0))
+    assert "a predicted return was off by more than a tenth" in lived(tmp_path, faults).violations
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_nodes_in_any_world_break_no_property(tmp_path: Path, number: int) -> None:
+    seen = detector.life(number, wrongs=tuple(Wrong), local=True, memory=str(tmp_path))
+    assert not seen.violations, seen.told
