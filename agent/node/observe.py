@@ -28,6 +28,7 @@ from agent.facts.node import (
     FileFact,
     TlsCanary,
     Unknown,
+    Version,
 )
 from agent.node import images, installed, snapshotter
 from agent.ports import Files, HttpAnswer, Ports, TlsSight
@@ -150,8 +151,9 @@ def _files(
     config: Config, ports: Ports, containerd: Binary | None | Unknown, extra_paths: Iterable[str]
 ) -> tuple[Seen, ...]:
     """Every file that a plan may touch, each once, and those that containerd imports."""
-    loaded = _loaded(config, ports)
-    certs = _certs(config, containerd, loaded)
+    version = containerd_files.version_of(containerd)
+    loaded = _loaded(config, ports, version)
+    certs = _certs(config, version, loaded)
     named = ["_default", "docker.io", *(registry.host for registry in config.registries.hosts)]
     named += [name for name in config.registries.include if name != "*"]
     with contextlib.suppress(PortError):  # each file below says by itself why it cannot be read
@@ -169,7 +171,7 @@ def _files(
     return (*loaded.values(), *(_file(ports, path) for path in dict.fromkeys(wanted) if path not in loaded))
 
 
-def _loaded(config: Config, ports: Ports) -> dict[str, Seen]:
+def _loaded(config: Config, ports: Ports, version: Version | Unknown) -> dict[str, Seen]:
     """containerd's root file and what it imports, and the place of our drop-in."""
     found: dict[str, Seen] = {}
 
@@ -184,7 +186,7 @@ def _loaded(config: Config, ports: Ports) -> dict[str, Seen]:
 
     root = config.containerd.config
     loaded, _stuck = containerd_files.load(
-        root, read, lambda pattern: containerd_files.expand(pattern, listdir)
+        root, read, lambda pattern: containerd_files.expand(pattern, listdir), version
     )
     drop_in, _line = dropin.place(root, loaded)
     if drop_in not in found:
@@ -192,9 +194,8 @@ def _loaded(config: Config, ports: Ports) -> dict[str, Seen]:
     return found
 
 
-def _certs(config: Config, containerd: Binary | None | Unknown, loaded: Mapping[str, Seen]) -> str:
+def _certs(config: Config, version: Version | Unknown, loaded: Mapping[str, Seen]) -> str:
     contents = {path: seen.content for path, seen in loaded.items() if isinstance(seen, FileFact)}
-    version = containerd.version if isinstance(containerd, Binary) else Unknown("it was not found")
     view = view_of(config, containerd_files.Node(version, contents))
     return certs_directory(view) if view is not None else paths.CERTS_D
 

@@ -10,7 +10,7 @@ from agent.config.model import Config, RegistryHost, RestartPolicy, Scheme
 from agent.containerd.dropin import containerd_check
 from agent.containerd.files import node_of
 from agent.containerd.render import Candidate, candidate
-from agent.containerd.view import quoted
+from agent.containerd.view import SNAPSHOTTER_TYPE, quoted
 from agent.facts import node
 from agent.facts.node import (
     Binary,
@@ -29,8 +29,6 @@ from agent.plan.render.nydusd import template
 from agent.plan.render.snapshotter import snapshotter_config, snapshotter_unit
 from agent.programs import versions
 from agent.steps import CheckContainerdConfig, Plan, Refusal, RemoveFile, WriteFile, refuse
-
-SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
 
 
 def plan(config: Config, facts: Facts) -> Plan:
