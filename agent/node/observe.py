@@ -26,6 +26,7 @@ from agent.facts.node import (
     Facts,
     FenceAbility,
     FileFact,
+    RunningContainerd,
     TlsCanary,
     Unknown,
     Version,
@@ -75,6 +76,7 @@ def observe(
     containerd = installed.find(ports, "containerd", config.containerd.program)
     files = _files(config, ports, containerd, extra_paths)
     snapshotter_unit = _known(lambda: ports.units.get(paths.SNAPSHOTTER_UNIT))
+    containerd_unit = _known(lambda: ports.units.get(config.containerd.unit))
     running = _known(lambda: ports.containerd.server(deadline_s=_ASK_S))
     return Facts(
         arch=architecture(ports.machine),
@@ -84,7 +86,7 @@ def observe(
         snapshotter=nydus.binaries["containerd-nydus-grpc"],
         containerd=containerd,
         running_containerd=running,
-        containerd_unit=_known(lambda: ports.units.get(config.containerd.unit)),
+        containerd_unit=containerd_unit,
         snapshotter_unit=snapshotter_unit,
         fence=_fence(ports) if probe_fence else Unknown("not asked for"),
         tls_canaries=_canaries(config, ports) if probe_mirror else (),
@@ -102,6 +104,9 @@ def observe(
         credentials=_credentials(config.registries.credentials, ports.files),
         snapshotter_root=snapshotter.find_root(ports, config.snapshotter.root, snapshotter_unit, running),
         snapshotter_drop_ins=snapshotter.read_drop_ins(snapshotter_unit, ports.files),
+        containerd_unit_files=snapshotter.read_drop_ins(containerd_unit, ports.files, own=True),
+        containerd_words=_words(ports, running),
+        snapshotter_holder=snapshotter.find_holder(ports),
     )
 
 
@@ -110,6 +115,14 @@ def _known(ask: Callable[[], T]) -> T | Unknown:
         return ask()
     except PortError as error:
         return Unknown(str(error))
+
+
+def _words(ports: Ports, running: RunningContainerd | None | Unknown) -> tuple[str, ...]:
+    if not isinstance(running, RunningContainerd):
+        return ()
+    seen = _file(ports, f"/proc/{running.pid}/cmdline")
+    text = seen.content.decode(errors="replace") if isinstance(seen, FileFact) else ""
+    return tuple(text.rstrip("\0").split("\0")) if text else ()
 
 
 def _fence(ports: Ports) -> FenceAbility | Unknown:

@@ -22,7 +22,7 @@ from agent.facts.node import (
     UnitFact,
     Unknown,
 )
-from agent.plan import decide, images, invariants, mounts
+from agent.plan import decide, images, invariants, mounts, unit_files
 from agent.plan.order import Changes, ordered, reload_reason, removal_of, snapshotter_verb, write
 from agent.plan.render import hosts as render_hosts
 from agent.plan.render.nydusd import template
@@ -96,7 +96,30 @@ def _containerd_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
                 "NNA0301", f"{config.containerd.unit} is masked", f"systemctl unmask {config.containerd.unit}"
             )
         )
+    else:
+        found += _root_refusals(config, facts, facts.containerd_unit)
+    if holder := facts.snapshotter_holder:
+        reason = f"{paths.SNAPSHOTTER_SOCKET} is held by {holder}, not by {paths.SNAPSHOTTER_UNIT}"
+        found.append(Refusal("NNA0305", reason, f"end it, such as: systemctl disable --now {holder}"))
     return tuple(found)
+
+
+def _root_refusals(config: Config, facts: Facts, unit: UnitFact) -> tuple[Refusal, ...]:
+    """containerd is started with another root file than the one that would be edited.
+
+    Where the unit starts a wrapper, or names variables, the process tells.
+    """
+    files, wanted = facts.containerd_unit_files, config.containerd.config
+    read = unit_files.root_file(unit.command)
+    path = unit_files.root_file(unit_files.command_of(unit, files)) if isinstance(files, tuple) else read
+    if path != read:
+        reason = f"{unit.name} was changed to start containerd with another file: {path or 'not known'}"
+        return (Refusal("NNA0314", f"{reason}, which systemd has not read", "systemctl daemon-reload"),)
+    path = path or unit_files.root_file(facts.containerd_words)
+    if path in ("", wanted):
+        return ()
+    reason = f"containerd is started with the file {path}, [containerd] config says {wanted}"
+    return (Refusal("NNA0314", reason, f'set containerd.config = "{path}"'),)
 
 
 def _credentials_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
