@@ -117,9 +117,21 @@ def _root_refusals(config: Config, facts: Facts, unit: UnitFact) -> tuple[Refusa
         return (Refusal("NNA0314", f"{reason}, which systemd has not read", "systemctl daemon-reload"),)
     path = path or unit_files.root_file(facts.containerd_words)
     if path in ("", wanted):
-        return ()
+        return _program_refusals(facts, unit)
     reason = f"containerd is started with the file {path}, [containerd] config says {wanted}"
     return (Refusal("NNA0314", reason, f'set containerd.config = "{path}"'),)
+
+
+def _program_refusals(facts: Facts, unit: UnitFact) -> tuple[Refusal, ...]:
+    """containerd is another program than the one that would be asked, of another version."""
+    running, found, path = facts.running_containerd, facts.containerd, "".join(unit.command[:1])
+    if not (isinstance(running, RunningContainerd) and isinstance(found, Binary)):
+        return ()
+    if not path.endswith("/containerd") or path == found.path or running.version == found.version:
+        return ()
+    asked = f"{found.path} ({found.version_text}) would be asked"
+    reason = f"{unit.name} starts {path} ({running.version_text}), and {asked}"
+    return (Refusal("NNA0314", reason, f'set containerd.program = "{path}"'),)
 
 
 def _credentials_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:

@@ -113,6 +113,18 @@ def test_a_wrapper_s_containerd_is_known_by_its_process() -> None:
         plan(Config(), look(made, Config()))
 
 
+def test_a_containerd_of_another_version_than_that_in_path_is_not_planned_for_by_mistake() -> None:
+    """Upstream's in /usr/local beside a package's: whose unit runs decides how the files are read."""
+    made = node()
+    other = replace(made.units.units[paths.CONTAINERD_UNIT], command=("/opt/bin/containerd",))
+    made.units.units[paths.CONTAINERD_UNIT] = other
+    plan(Config(), look(made, Config()))
+    made.containerd.version_text = "2.1.9"
+    with pytest.raises(PlanError, match=r"starts /opt/bin/containerd \(2\.1\.9\)") as caught:
+        plan(Config(), look(made, Config()))
+    assert caught.value.try_ == 'set containerd.program = "/opt/bin/containerd"'
+
+
 @pytest.mark.parametrize(
     ("cgroup", "holder"),
     [
