@@ -122,8 +122,9 @@ def _misread(model: ContainerdView | None, before: Live) -> Iterator[str]:
     for path, usual in ((model.keys.snapshotter, "overlayfs"), (model.keys.default_runtime, "runc")):
         if (model.get(path) or usual) != real.get(path):
             yield f"{dotted(path)} is {real.get(path)}, and was taken for {model.get(path)}"
-    lost = set(model.get(model.keys.runtimes) or ()) ^ set(real.get(model.keys.runtimes) or ())
-    if model.get(model.keys.runtimes) and lost:
+    named, there = (set(view.get(model.keys.runtimes) or ()) for view in (model, real))
+    lost = (named ^ there) - {"runc"}  # which is built in
+    if named and lost:
         yield f"of the runtimes {sorted(lost)} were misread"
 
 
