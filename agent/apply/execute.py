@@ -69,11 +69,15 @@ class Executor:
     report: Callable[[Progress], None]
     _containerd_pid: int = field(default=0, init=False)
     _containerd_unit: str = field(default=paths.CONTAINERD_UNIT, init=False)
+    _checked: CheckContainerdConfig | None = field(default=None, init=False)
 
     def run(self, steps: Sequence[Step]) -> None:
         """All steps. Raises the first step's error, and ApplyError NNA0404 after a signal."""
         for number, step in enumerate(steps, 1):
             self.stop.check()
+            # Before the step's undo is recorded: that would restart containerd again.
+            if self._checked and isinstance(step, UnitStep) and step.unit != paths.SNAPSHOTTER_UNIT:
+                check_dump(self.ports, self._checked, self._checked.path)
             began = self.ports.clock.monotonic()
             what = describe(step)
             intent = self.log.intend(what, self._undo(step))
@@ -120,6 +124,7 @@ class Executor:
                 self.ports.files.remove(step.path, expect_sha256=step.expect_sha256)
             case CheckContainerdConfig():
                 check_containerd_config(self.ports, step)
+                self._checked = step
             case UnitStep():
                 self._unit(step)
             case ReloadUnits():
@@ -181,20 +186,28 @@ def check_containerd_config(ports: Ports, step: CheckContainerdConfig) -> None:
         left = ports.files.read(path)
         seen = left.sha256 if left is not None else ""
         made += ports.files.replace(path, content, mode=0o600, uid=0, gid=0, expect_sha256=seen)
-    argv = [step.program, "--config", files[-1][0], "config", "dump"]
     try:
-        dump = ports.processes.run(argv, deadline_s=_CHECK_S)
+        check_dump(ports, step, files[-1][0])
+    finally:
+        for path, content in files:
+            ports.files.remove(path, expect_sha256=journal.digest(content))
+        for directory in reversed(made):  # the step that goes live makes and records them
+            ports.files.remove_empty_directory(directory)
+
+
+def check_dump(ports: Ports, step: CheckContainerdConfig, root: str) -> None:
+    """Also by the root file's own name: only then it shows which files an import finds.
+
+    Raises ApplyError NNA0407.
+    """
+    try:
+        dump = ports.processes.run([step.program, "--config", root, "config", "dump"], deadline_s=_CHECK_S)
     except ProcessError as error:
         raise ApplyError(
             "NNA0407", "containerd refuses the new configuration", cause=error.cause or error.what,
             seen=error.seen,
             try_="nydus-agent plan",
         ) from None  # fmt: skip
-    finally:
-        for path, content in files:
-            ports.files.remove(path, expect_sha256=journal.digest(content))
-        for directory in reversed(made):  # the step that goes live makes and records them
-            ports.files.remove_empty_directory(directory)
     wrong = unexpected(dump.stdout, step.expect)
     if wrong:
         raise ApplyError(

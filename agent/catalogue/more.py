@@ -14,15 +14,17 @@ ENTRIES = (
     Entry("NNA0303", "a file to be changed cannot be read", Exit.USAGE,
           "What is in it is unknown, so it is not replaced.",
           "Look at the named file and its rights."),
-    Entry("NNA0304", "a restart of the snapshotter would end running mounts", Exit.USAGE,
-          "With KillMode control-group or mixed systemd ends every nydusd with the snapshotter. A unit "
-          "file or drop-in sets it, or what it sets cannot be told; it is named.",
+    Entry("NNA0304", "a restart would end running containers", Exit.USAGE,
+          "With KillMode control-group or mixed systemd ends every nydusd with the snapshotter, and every "
+          "shim with containerd. A unit file or drop-in sets it, or what it sets cannot be told; it is "
+          "named.",
           "Take KillMode out of the named file, then `systemctl daemon-reload`."),
-    Entry("NNA0305", "containerd has images under another root of the snapshotter", Exit.USAGE,
+    Entry("NNA0305", "another snapshotter, or another root of it, is in use", Exit.USAGE,
           "containerd's database refers to what lies below the root of the snapshotter that unpacked an "
-          "image. Under another root no container of it could start.",
+          "image: under another root no container of it could start. Or another service runs a snapshotter "
+          "on our socket.",
           "Keep the root (`snapshotter.root`), or drain the node and remove the images first: `crictl rmi"
-          " --all`."),
+          " --all`. End the other service for good: `systemctl disable --now UNIT`."),
     Entry("NNA0311", "containerd's configuration cannot be understood", Exit.USAGE,
           "The root file, or one that it imports, is not TOML, cannot be read, or has a version that this"
           " containerd does not know: 1.x knows versions 1 and 2, 2.0 to 2.2 also 3.",
@@ -34,9 +36,10 @@ ENTRIES = (
           "Set or remove the named keys by hand, or simplify the file (inline tables, dotted keys); "
           "`containerd config dump` shows what is in force."),
     Entry("NNA0314", "containerd cannot be used as it is set up", Exit.USAGE,
-          "Its version is not supported or was not told, it listens on another socket than ours, or "
+          "Its version is not supported or was not told, it listens on another socket than ours or is "
+          "started with another root file, `disabled_plugins` names the snapshotter, or "
           "`containerd.mode` wants the runtime's own snapshotter, which came with 1.7.",
-          "Use containerd 1.6, 1.7 or 2.x; correct `containerd.address` or `containerd.mode`."),
+          "Use containerd 1.6, 1.7 or 2.x; correct `containerd.address`, `config` or `mode`."),
     Entry("NNA0318", "containerd's configuration is rendered by another program", Exit.USAGE,
           "k3s and rke2 write it at each start; only drop-ins that it imports stay, and those of releases"
           " before 2026 import none. k0s (first line `# k0s_managed=true`) and MicroK8s "

@@ -27,7 +27,7 @@ import tomlkit
 from agent import paths
 from agent.config.model import ContainerdConfig
 from agent.containerd.files import Family, Loaded, Node, is_glob, matches
-from agent.containerd.toml_edit import Value, replace_list
+from agent.containerd.toml_edit import Value
 from agent.containerd.view import CRI, IMAGES, KEYS, PROXY_PLUGIN, KeyPath, dotted
 from agent.containerd.wishes import Wishes, respelled
 from agent.facts.node import Version
@@ -134,9 +134,9 @@ def containerd_check(
     own, others = loaded[0].content, loaded[1:]
     beside = tuple((one.path, one.content) for one in others if one.path in changed)
     names = [candidate_path(one.path, root) if one.path in changed else one.path for one in others]
-    spelled = (
-        replace_list(own.decode(), ("imports",), names).encode() if "imports" in loaded[0].document else own
-    )
+    document = loaded[0].document
+    # Nobody keeps it: what others wrote need only mean the same.
+    spelled = tomlkit.dumps({**document, "imports": names}).encode() if "imports" in document else own
     return CheckContainerdConfig(
         root,
         own,

@@ -12,7 +12,7 @@ import posixpath
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.facts.node import Binary, Facts, FileFact, Unknown, Version
@@ -43,6 +43,14 @@ def family(version: Version) -> Family | None:
     return Family.MERGING if version < (2, 3) else Family.MIGRATING
 
 
+_NAMES = {
+    "version", "imports", "disabled_plugins", "proxy_plugins", "plugins", "grpc", "containerd", "registry",
+    "snapshotter", "disable_snapshot_annotations", "discard_unpacked_layers", "config_path", "mirrors",
+    "runtimes", "default_runtime_name", "runtime_platforms",
+}  # fmt: skip
+"""Keys that count here; containerd reads them in large letters too (go-toml's Unmarshal)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """One file that containerd reads."""
@@ -50,6 +58,8 @@ class Loaded:
     path: str
     content: bytes
     document: Mapping[str, Any]
+    globs_below: str = ""
+    """Where a relative glob of its imports begins; "" = beside it."""
 
     @property
     def version(self) -> int:
@@ -62,7 +72,15 @@ class Loaded:
         """Its imports as absolute paths or globs."""
         imports = self.document.get("imports")
         texts = [one for one in imports if isinstance(one, str)] if isinstance(imports, list) else []
-        return tuple(posixpath.normpath(posixpath.join(posixpath.dirname(self.path), text)) for text in texts)
+        here = posixpath.dirname(self.path)
+        places = ((self.globs_below or here if is_glob(text) else here, text) for text in texts)
+        return tuple(posixpath.normpath(posixpath.join(*place)) for place in places)
+
+    @property
+    def astray(self) -> tuple[str, ...]:
+        """Those of its imports that do not begin beside it, as its owner may believe."""
+        beside = replace(self, globs_below="")
+        return tuple(one for one, meant in zip(self.patterns, beside.patterns, strict=True) if one != meant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +91,9 @@ class Stuck:
     reason: str
 
 
-def load(root: str, read: Read, glob: Glob) -> tuple[tuple[Loaded, ...], tuple[Stuck, ...]]:
+def load(
+    root: str, read: Read, glob: Glob, version: Version | Unknown
+) -> tuple[tuple[Loaded, ...], tuple[Stuck, ...]]:
     """All files in loading order, the root first (nothing where it is not there), and those that stand in the
     way.
     """
@@ -87,6 +107,7 @@ def load(root: str, read: Read, glob: Glob) -> tuple[tuple[Loaded, ...], tuple[S
         content = read(path)
         loaded = _parsed(path, content, wanted=path != root)
         if isinstance(loaded, Loaded):
+            loaded = replace(loaded, globs_below=_globs_below(version))
             found[path] = loaded
             for pattern in loaded.patterns:
                 pending += glob(pattern) if is_glob(pattern) else [pattern]
@@ -101,9 +122,26 @@ def _parsed(path: str, content: bytes | None | Unknown, *, wanted: bool) -> Load
     if content is None:
         return Stuck(path, "is imported and is not there") if wanted else None
     try:
-        return Loaded(path, content, tomllib.loads(content.decode()))
+        document = tomllib.loads(content.decode())
     except ValueError as error:
         return Stuck(path, f"does not parse: {error}")
+    if odd := _odd_key(document):
+        return Stuck(path, f"has the key {odd}: write it in small letters")
+    return Loaded(path, content, document)
+
+
+def _odd_key(table: Mapping[str, Any]) -> str:
+    """A key that containerd takes for one of these, whatever its letters; "" for none."""
+    inner = (_odd_key(value) for value in table.values() if isinstance(value, Mapping))
+    here = (key for key in table if key not in _NAMES and key.lower() in _NAMES)
+    return next(here, "") or next(filter(None, inner), "")
+
+
+def _globs_below(version: Version | Unknown) -> str:
+    """Before 1.6.30 and 1.7.16 a relative glob begins in the process' directory, which is "/" for a unit."""
+    if isinstance(version, Unknown) or (1, 6, 30) <= version < (1, 7) or version >= (1, 7, 16):
+        return ""
+    return "/"
 
 
 def is_glob(pattern: str) -> bool:
@@ -163,6 +201,7 @@ class Node:
             root,
             self.files.get,
             lambda pattern: sorted(path for path in self.files if matches(pattern, path)),
+            self.version,
         )
 
     def with_files(self, changes: Mapping[str, bytes | None]) -> Node:
@@ -181,7 +220,9 @@ def node_of(facts: Facts) -> Node:
             files[entry.path] = entry.content
         elif isinstance(entry[1], Unknown):
             files[entry[0]] = entry[1]
-    version = (
-        facts.containerd.version if isinstance(facts.containerd, Binary) else Unknown("it was not found")
-    )
-    return Node(version, files)
+    return Node(version_of(facts.containerd), files)
+
+
+def version_of(containerd: Binary | None | Unknown) -> Version | Unknown:
+    """The version of the program that was found."""
+    return containerd.version if isinstance(containerd, Binary) else Unknown("it was not found")

@@ -144,6 +144,9 @@ def _ground(config: Config, node: Node) -> _Ground | Refusal:
             f"containerd listens on {base.address}, [containerd] address says {config.containerd.address}"
         )
         return Refusal("NNA0314", reason, f'set containerd.address = "{base.address}"')
+    if base.snapshotter_disabled:
+        reason = "disabled_plugins has the snapshotter: containerd would not register it"
+        return Refusal("NNA0314", reason, f"take {paths.PROXY_PLUGIN} out of disabled_plugins")
     return _Ground(config, kind, node.version, without, loaded, base, mine)
 
 
@@ -221,6 +224,8 @@ def _impossible(ground: _Ground, changes: Mapping[str, bytes | None]) -> tuple[R
     ):
         reason = "mode runtime-class needs containerd 1.7: in 1.6 a runtime has no snapshotter of its own"
         found.append(Refusal("NNA0314", reason, 'set containerd.mode = "default" or "plugin-only"'))
+    foreign = [path for path in changes if dropin.is_drop_in(path) and path in ground.node.files]
+    found += [Refusal("NNA0313", f"{path} has our file's name, and not our mark") for path in foreign]
     root, last = ground.root, last_version(ground.loaded)
     drops = any(path != ground.config.containerd.config and one is not None for path, one in changes.items())
     if (
@@ -245,7 +250,7 @@ def _overridden(ground: _Ground, want: Wished, after: Node) -> tuple[Refusal, ..
     result = view(ground.kind, loaded)
     unmet = [dotted(path) for path, value in want.wishes.items() if result.get(path) != value]
     if not unmet:
-        return ()
+        return _disturbed(ground, want, result)
     others = (
         ", ".join(one.path for one in loaded[1:] if not _is_mine(one.path, one.content)) or loaded[0].path
     )
@@ -253,10 +258,24 @@ def _overridden(ground: _Ground, want: Wished, after: Node) -> tuple[Refusal, ..
     return (Refusal("NNA0313", reason, "containerd config dump"),)
 
 
+def _disturbed(ground: _Ground, want: Wished, result: ContainerdView) -> tuple[Refusal, ...]:
+    """Others' keys would change: a table of runtimes has 2.x read keys of version 2 that it passed over."""
+    keys = result.keys
+    images = {keys.snapshotter, keys.disable_snapshot_annotations, keys.discard_unpacked_layers}
+    theirs = images.union({keys.default_runtime}).difference(want.wishes)
+    changed = [
+        dotted(path) for path in sorted(theirs)
+        if ground.base.get(path) not in (result.get(path), paths.PROXY_PLUGIN)
+    ]  # fmt: skip
+    reason = f"{', '.join(changed)} would change, though it is not ours: containerd passes over it so far"
+    return (Refusal("NNA0313", reason, "containerd config dump"),) if changed else ()
+
+
 def _unread(ground: _Ground) -> tuple[str, ...]:
     """What containerd does not read of the operator's own, which he may not know."""
     if ground.kind is not Family.MERGING:
-        return ()
+        text = "this containerd looks for {}, an import of {}, below the root directory, not beside that file"
+        return tuple(text.format(pattern, one.path) for one in ground.loaded for pattern in one.astray)
     old = [one.path for one in ground.loaded if one.version < 2 and section(one.document, 1) is not None]
     text = (
         "containerd 2.0 to 2.2 does not read the CRI section of {} (plugins.cri in a file of version 1 "

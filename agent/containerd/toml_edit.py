@@ -31,9 +31,9 @@ order).
 """
 
 
-def insert(text: str, wishes: Mapping[KeyPath, Value], *, exact: bool = True) -> str:
+def insert(text: str, wishes: Mapping[KeyPath, Value]) -> str:
     """`text` with these keys set. Raises ValueError where the result would be more or less than that, or
-    (`exact`) where lines of others would change.
+    where lines of others would change.
     """
     before = tomllib.loads(text)
     wanted = copy.deepcopy(before)
@@ -43,8 +43,7 @@ def insert(text: str, wishes: Mapping[KeyPath, Value], *, exact: bool = True) ->
 
     def right(result: str) -> None:
         _need_meaning(result, wanted)
-        if exact:
-            _need_lines(text, result, changed)
+        _need_lines(text, result, changed)
 
     return _first(right, lambda: insert_by_tree(text, wishes), lambda: insert_by_lines(text, wishes))
 
@@ -118,11 +117,6 @@ def take_from_list(text: str, path: KeyPath, value: str, before: Mapping[str, An
     if there == [value] and at(before, path) is None:
         return remove(text, {path: None}, before)
     return _relisted(text, path, [one for one in there if one != value], lambda array: array.remove(value))
-
-
-def replace_list(text: str, path: KeyPath, values: Sequence[str]) -> str:
-    """`text` with other entries in a list that is there. Raises ValueError. For texts that nobody keeps."""
-    return insert(text, {path: list(values)}, exact=False)
 
 
 def _relisted(text: str, path: KeyPath, values: list[Any], change: Callable[[Any], None]) -> str:

@@ -36,9 +36,14 @@ class ContainerdView:
 
     @property
     def cri_disabled(self) -> bool:
-        """Whether the CRI plugin is switched off, as in the file that Docker's packages bring."""
-        names = self.document.get("disabled_plugins")
-        return isinstance(names, list) and any(str(name).rpartition(".")[2] == "cri" for name in names)
+        """Whether a plugin of CRI's is switched off, as in the file that Docker's packages bring."""
+        parts = {"cri", CRI, *((IMAGES, RUNTIME) if self.keys is _SPLIT else ())}
+        return any(name in parts for name in self.document.get("disabled_plugins", ()))
+
+    @property
+    def snapshotter_disabled(self) -> bool:
+        """Whether ours is."""
+        return SNAPSHOTTER in self.document.get("disabled_plugins", ())
 
     @property
     def address(self) -> str:
@@ -102,6 +107,9 @@ def _replacing(loaded: Sequence[Loaded]) -> Document:
         out["plugins"] = plugins
     if version < 2:  # a plugin's section has its short name then, and only that
         out["plugins"] = {CRI: out["plugins"]["cri"]} if "cri" in out["plugins"] else {}
+        short = {"cri": CRI, paths.PROXY_PLUGIN: SNAPSHOTTER}
+        disabled = map(str, out.get("disabled_plugins", ()))
+        out["disabled_plugins"] = [short[name] for name in disabled if name in short]
     return out
 
 
@@ -239,6 +247,8 @@ _SPLIT = Keys(
 KEYS: Mapping[int, Keys] = {1: _of_cri("cri"), 2: _of_cri(CRI), 3: _SPLIT, 4: _SPLIT}
 PROXY_PLUGIN: KeyPath = ("proxy_plugins", paths.PROXY_PLUGIN)
 """The same in every version."""
+SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
+SNAPSHOTTER = f"{SNAPSHOTTER_TYPE}.{paths.PROXY_PLUGIN}"
 
 
 def at(document: Mapping[str, Any], path: KeyPath) -> Any:  # noqa: ANN401 - a TOML value

@@ -332,6 +332,12 @@ class Facts:
 
     snapshotter_drop_ins: tuple[FileFact, ...] | Unknown = ()
     """Drop-ins of the snapshotter's unit, in the order in which systemd reads them."""
+    containerd_unit_files: tuple[FileFact, ...] | Unknown = ()
+    """The own file of containerd's unit, then its drop-ins."""
+    containerd_words: tuple[str, ...] = ()
+    """The command line of the containerd that runs; () where it is not known."""
+    snapshotter_holder: str = ""
+    """The service or process, not ours, that listens on the snapshotter's socket."""
 
     snapshotter_root: SnapshotterRoot = SnapshotterRoot()
 

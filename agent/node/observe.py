@@ -26,8 +26,10 @@ from agent.facts.node import (
     Facts,
     FenceAbility,
     FileFact,
+    RunningContainerd,
     TlsCanary,
     Unknown,
+    Version,
 )
 from agent.node import images, installed, snapshotter
 from agent.ports import Files, HttpAnswer, Ports, TlsSight
@@ -74,6 +76,7 @@ def observe(
     containerd = installed.find(ports, "containerd", config.containerd.program)
     files = _files(config, ports, containerd, extra_paths)
     snapshotter_unit = _known(lambda: ports.units.get(paths.SNAPSHOTTER_UNIT))
+    containerd_unit = _known(lambda: ports.units.get(config.containerd.unit))
     running = _known(lambda: ports.containerd.server(deadline_s=_ASK_S))
     return Facts(
         arch=architecture(ports.machine),
@@ -83,7 +86,7 @@ def observe(
         snapshotter=nydus.binaries["containerd-nydus-grpc"],
         containerd=containerd,
         running_containerd=running,
-        containerd_unit=_known(lambda: ports.units.get(config.containerd.unit)),
+        containerd_unit=containerd_unit,
         snapshotter_unit=snapshotter_unit,
         fence=_fence(ports) if probe_fence else Unknown("not asked for"),
         tls_canaries=_canaries(config, ports) if probe_mirror else (),
@@ -101,6 +104,9 @@ def observe(
         credentials=_credentials(config.registries.credentials, ports.files),
         snapshotter_root=snapshotter.find_root(ports, config.snapshotter.root, snapshotter_unit, running),
         snapshotter_drop_ins=snapshotter.read_drop_ins(snapshotter_unit, ports.files),
+        containerd_unit_files=snapshotter.read_drop_ins(containerd_unit, ports.files, own=True),
+        containerd_words=_words(ports, running),
+        snapshotter_holder=snapshotter.find_holder(ports),
     )
 
 
@@ -109,6 +115,14 @@ def _known(ask: Callable[[], T]) -> T | Unknown:
         return ask()
     except PortError as error:
         return Unknown(str(error))
+
+
+def _words(ports: Ports, running: RunningContainerd | None | Unknown) -> tuple[str, ...]:
+    if not isinstance(running, RunningContainerd):
+        return ()
+    seen = _file(ports, f"/proc/{running.pid}/cmdline")
+    text = seen.content.decode(errors="replace") if isinstance(seen, FileFact) else ""
+    return tuple(text.rstrip("\0").split("\0")) if text else ()
 
 
 def _fence(ports: Ports) -> FenceAbility | Unknown:
@@ -150,8 +164,9 @@ def _files(
     config: Config, ports: Ports, containerd: Binary | None | Unknown, extra_paths: Iterable[str]
 ) -> tuple[Seen, ...]:
     """Every file that a plan may touch, each once, and those that containerd imports."""
-    loaded = _loaded(config, ports)
-    certs = _certs(config, containerd, loaded)
+    version = containerd_files.version_of(containerd)
+    loaded = _loaded(config, ports, version)
+    certs = _certs(config, version, loaded)
     named = ["_default", "docker.io", *(registry.host for registry in config.registries.hosts)]
     named += [name for name in config.registries.include if name != "*"]
     with contextlib.suppress(PortError):  # each file below says by itself why it cannot be read
@@ -169,7 +184,7 @@ def _files(
     return (*loaded.values(), *(_file(ports, path) for path in dict.fromkeys(wanted) if path not in loaded))
 
 
-def _loaded(config: Config, ports: Ports) -> dict[str, Seen]:
+def _loaded(config: Config, ports: Ports, version: Version | Unknown) -> dict[str, Seen]:
     """containerd's root file and what it imports, and the place of our drop-in."""
     found: dict[str, Seen] = {}
 
@@ -184,7 +199,7 @@ def _loaded(config: Config, ports: Ports) -> dict[str, Seen]:
 
     root = config.containerd.config
     loaded, _stuck = containerd_files.load(
-        root, read, lambda pattern: containerd_files.expand(pattern, listdir)
+        root, read, lambda pattern: containerd_files.expand(pattern, listdir), version
     )
     drop_in, _line = dropin.place(root, loaded)
     if drop_in not in found:
@@ -192,9 +207,8 @@ def _loaded(config: Config, ports: Ports) -> dict[str, Seen]:
     return found
 
 
-def _certs(config: Config, containerd: Binary | None | Unknown, loaded: Mapping[str, Seen]) -> str:
+def _certs(config: Config, version: Version | Unknown, loaded: Mapping[str, Seen]) -> str:
     contents = {path: seen.content for path, seen in loaded.items() if isinstance(seen, FileFact)}
-    version = containerd.version if isinstance(containerd, Binary) else Unknown("it was not found")
     view = view_of(config, containerd_files.Node(version, contents))
     return certs_directory(view) if view is not None else paths.CERTS_D
 

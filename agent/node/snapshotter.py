@@ -8,10 +8,12 @@ each image that was unpacked before fails with "missing parent … bucket: not f
 from __future__ import annotations
 
 import posixpath
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 
 from agent import paths
+from agent.dragonfly.command_line import option_of
 from agent.errors import ContainerdError, FileError, PortError
 from agent.facts.node import FileFact, RunningContainerd, SnapshotterRoot, UnitFact, Unknown
 from agent.ports import Containerd, Files, Ports
@@ -55,6 +57,20 @@ def _found(
     return "", ""
 
 
+def find_holder(ports: Ports) -> str:
+    """The service or process, not our unit's, that listens on the snapshotter's socket; "" for none."""
+    try:
+        pid = ports.snapshotter.holder(paths.SNAPSHOTTER_SOCKET, deadline_s=_CALL_S)
+        fact = ports.files.read(f"/proc/{pid}/cgroup") if pid else None
+    except PortError:
+        return ""
+    if fact is None:
+        return ""
+    services = re.findall(r"/([^/\n]+\.service)\b", fact.content.decode(errors="replace"))
+    service = services[-1] if services else f"process {pid}"
+    return "" if service == paths.SNAPSHOTTER_UNIT else service
+
+
 def _open_database(ports: Ports, pid: int) -> str:
     """Where the database is that a process holds open; "" where that cannot be told."""
     if pid <= 0:
@@ -69,7 +85,7 @@ def _open_database(ports: Ports, pid: int) -> str:
 
 def _named(files: Files, command: Sequence[str]) -> tuple[str, str]:
     """The root that a command line names, or the configuration that it names."""
-    root, config = _option(command, "root"), _option(command, "config")
+    root, config = (_absolute(option_of(command, f"--{name}", f"-{name}")) for name in ("root", "config"))
     if root or not config:
         return root, "ExecStart= --root"
     try:
@@ -77,18 +93,11 @@ def _named(files: Files, command: Sequence[str]) -> tuple[str, str]:
         told = tomllib.loads(fact.content.decode()).get("root", "") if isinstance(fact, FileFact) else ""
     except (PortError, ValueError):
         return "", ""
-    return (
-        posixpath.normpath(told) if isinstance(told, str) and told.startswith("/") else ""
-    ), f"{config}: root"
+    return _absolute(told), f"{config}: root"
 
 
-def _option(command: Sequence[str], name: str) -> str:
-    for one, after in zip(command, [*command[1:], ""], strict=False):
-        option, equals, value = one.partition("=")
-        if option in (f"--{name}", f"-{name}"):
-            path = value if equals else after
-            return posixpath.normpath(path) if path.startswith("/") else ""
-    return ""
+def _absolute(path: object) -> str:
+    return posixpath.normpath(path) if isinstance(path, str) and path.startswith("/") else ""
 
 
 def _others(containerd: RunningContainerd | None | Unknown) -> Iterator[tuple[str, str]]:
@@ -154,12 +163,15 @@ _NO_FILE = "NNA0421"
 """It is no regular file."""
 
 
-def read_drop_ins(unit: UnitFact | None | Unknown, files: Files) -> tuple[FileFact, ...] | Unknown:
-    """In the order in which systemd reads them."""
+def read_drop_ins(
+    unit: UnitFact | None | Unknown, files: Files, *, own: bool = False
+) -> tuple[FileFact, ...] | Unknown:
+    """In the order in which systemd reads them; before them the unit's `own` file."""
     if not isinstance(unit, UnitFact):
         return ()
     try:
         wanted = tuple(_on_disk(unit.name, files)) if unit.needs_reload else unit.drop_in_paths
+        wanted = (unit.fragment_path, *wanted) if own and unit.fragment_path else wanted
         found = [_read(files, path) for path in wanted]
     except PortError as error:
         return Unknown(f"{error.what}: {error.cause}")

@@ -10,7 +10,7 @@ from agent.config.model import Config, RegistryHost, RestartPolicy, Scheme
 from agent.containerd.dropin import containerd_check
 from agent.containerd.files import node_of
 from agent.containerd.render import Candidate, candidate
-from agent.containerd.view import quoted
+from agent.containerd.view import SNAPSHOTTER_TYPE, quoted
 from agent.facts import node
 from agent.facts.node import (
     Binary,
@@ -22,15 +22,13 @@ from agent.facts.node import (
     UnitFact,
     Unknown,
 )
-from agent.plan import decide, images, invariants, mounts
+from agent.plan import decide, images, invariants, mounts, unit_files
 from agent.plan.order import Changes, ordered, reload_reason, removal_of, snapshotter_verb, write
 from agent.plan.render import hosts as render_hosts
 from agent.plan.render.nydusd import template
 from agent.plan.render.snapshotter import snapshotter_config, snapshotter_unit
 from agent.programs import versions
 from agent.steps import CheckContainerdConfig, Plan, Refusal, RemoveFile, WriteFile, refuse
-
-SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
 
 
 def plan(config: Config, facts: Facts) -> Plan:
@@ -98,7 +96,42 @@ def _containerd_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
                 "NNA0301", f"{config.containerd.unit} is masked", f"systemctl unmask {config.containerd.unit}"
             )
         )
+    else:
+        found += _root_refusals(config, facts, facts.containerd_unit)
+    if holder := facts.snapshotter_holder:
+        reason = f"{paths.SNAPSHOTTER_SOCKET} is held by {holder}, not by {paths.SNAPSHOTTER_UNIT}"
+        found.append(Refusal("NNA0305", reason, f"end it, such as: systemctl disable --now {holder}"))
     return tuple(found)
+
+
+def _root_refusals(config: Config, facts: Facts, unit: UnitFact) -> tuple[Refusal, ...]:
+    """containerd is started with another root file than the one that would be edited.
+
+    Where the unit starts a wrapper, or names variables, the process tells.
+    """
+    files, wanted = facts.containerd_unit_files, config.containerd.config
+    read = unit_files.root_file(unit.command)
+    path = unit_files.root_file(unit_files.command_of(unit, files)) if isinstance(files, tuple) else read
+    if path != read:
+        reason = f"{unit.name} was changed to start containerd with another file: {path or 'not known'}"
+        return (Refusal("NNA0314", f"{reason}, which systemd has not read", "systemctl daemon-reload"),)
+    path = path or unit_files.root_file(facts.containerd_words)
+    if path in ("", wanted):
+        return _program_refusals(facts, unit)
+    reason = f"containerd is started with the file {path}, [containerd] config says {wanted}"
+    return (Refusal("NNA0314", reason, f'set containerd.config = "{path}"'),)
+
+
+def _program_refusals(facts: Facts, unit: UnitFact) -> tuple[Refusal, ...]:
+    """containerd is another program than the one that would be asked, of another version."""
+    running, found, path = facts.running_containerd, facts.containerd, "".join(unit.command[:1])
+    if not (isinstance(running, RunningContainerd) and isinstance(found, Binary)):
+        return ()
+    if not path.endswith("/containerd") or path == found.path or running.version == found.version:
+        return ()
+    asked = f"{found.path} ({found.version_text}) would be asked"
+    reason = f"{unit.name} starts {path} ({running.version_text}), and {asked}"
+    return (Refusal("NNA0314", reason, f'set containerd.program = "{path}"'),)
 
 
 def _credentials_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from agent import paths
 from agent.config.model import Config, Dialect
@@ -29,6 +30,7 @@ _MODES = ("control-group", "mixed", "process", "none")
 """What systemd knows (systemd.kill(5)); it passes over any other value."""
 _ENDING = _MODES[:2]
 _DEFAULT = "control-group"
+_Files: TypeAlias = tuple[FileFact, ...] | Unknown
 _ENDS = (UnitVerb.STOP, UnitVerb.RESTART)
 _READS = (UnitVerb.ENABLE, UnitVerb.DISABLE)
 """systemd reads its files again with these."""
@@ -50,20 +52,29 @@ class _Loaded:
 
 
 def ending_refusals(plan: Plan, facts: Facts) -> tuple[Refusal, ...]:
-    """The first step of the plan that would end mounts, as a refusal; nothing where there is none."""
-    unit = facts.snapshotter_unit
+    """The first steps of the plan that would end mounts or shims, as refusals."""
+    return (
+        *_ending(plan, facts, facts.snapshotter_unit, facts.snapshotter_drop_ins),
+        *_ending(plan, facts, facts.containerd_unit, facts.containerd_unit_files),
+    )
+
+
+def _ending(plan: Plan, facts: Facts, unit: UnitFact | None | Unknown, files: _Files) -> tuple[Refusal, ...]:
     if not isinstance(unit, UnitFact) or not unit.runs:
         return ()
-    own = _file(facts, paths.SNAPSHOTTER_UNIT_FILE)
-    now: _Loaded | Unknown = _now(unit, facts)
+    ours = unit is facts.snapshotter_unit
+    own = _file(facts, paths.SNAPSHOTTER_UNIT_FILE) if ours else None
+    if not ours and isinstance(files, tuple) and files:
+        own, files = (files[0].path, files[0].content), files[1:]
+    now: _Loaded | Unknown = _now(unit, files)
     for step in plan.steps:
-        if isinstance(step, WriteFile) and step.path == paths.SNAPSHOTTER_UNIT_FILE:
+        if ours and isinstance(step, WriteFile) and step.path == paths.SNAPSHOTTER_UNIT_FILE:
             own = (step.path, step.content)
-        elif isinstance(step, RemoveFile) and step.path == paths.SNAPSHOTTER_UNIT_FILE:
+        elif ours and isinstance(step, RemoveFile) and step.path == paths.SNAPSHOTTER_UNIT_FILE:
             own = _file(facts, paths.PACKAGED_UNIT_FILE)
         elif _is_read(step):
-            now = _read(unit, own, facts)
-        elif isinstance(step, UnitStep) and step.unit == paths.SNAPSHOTTER_UNIT and step.verb in _ENDS:
+            now = _read(unit, own, files)
+        elif isinstance(step, UnitStep) and step.unit == unit.name and step.verb in _ENDS:
             if isinstance(now, Unknown):
                 reason = (
                     f"whether a {step.verb.value} of {unit.name} ends running mounts cannot be told: "
@@ -83,23 +94,23 @@ def _is_read(step: Step) -> bool:
     return isinstance(step, ReloadUnits) or (isinstance(step, UnitStep) and step.verb in _READS)
 
 
-def _now(unit: UnitFact, facts: Facts) -> _Loaded:
+def _now(unit: UnitFact, files: _Files) -> _Loaded:
     """As systemd has loaded it, and the drop-in that says so, where it is among those that are there."""
-    found = _read(unit, None, facts)
+    found = _read(unit, None, files)
     path = found.path if isinstance(found, _Loaded) and found.mode == unit.kill_mode else ""
     return _Loaded(unit.kill_mode, path)
 
 
-def _read(unit: UnitFact, own: tuple[str, bytes] | None, facts: Facts) -> _Loaded | Unknown:
+def _read(unit: UnitFact, own: tuple[str, bytes] | None, files: _Files) -> _Loaded | Unknown:
     """As systemd reads it next. `own` is the unit's own file; None: one that nobody looked at, as it was
     loaded.
     """
-    if isinstance(facts.snapshotter_drop_ins, Unknown):
-        return facts.snapshotter_drop_ins
+    if isinstance(files, Unknown):
+        return files
     loaded = _Loaded(unit.kill_mode if own is None else _DEFAULT, "")
     for path, content in (
         *((own,) if own is not None else ()),
-        *((one.path, one.content) for one in facts.snapshotter_drop_ins),
+        *((one.path, one.content) for one in files),
     ):
         for section, key, value in settings(content.decode(errors="replace")):
             if (section, key) == ("Service", "KillMode") and value in _MODES:
@@ -113,9 +124,12 @@ def _refusal(unit: UnitFact, step: UnitStep, loaded: _Loaded) -> Refusal:
         if loaded.path
         else f"systemd has loaded ({', '.join(unit.drop_in_paths) or unit.fragment_path})"
     )
+    what = "every nydusd, and with it the root file systems of running containers"
+    if unit.name != paths.SNAPSHOTTER_UNIT:
+        what = "the shims of all containers"
     reason = (
-        f"{says} KillMode={loaded.mode} for {unit.name}: a {step.verb.value} would end every nydusd, and "
-        "with it the root file systems of running containers; needed is KillMode=process"
+        f"{says} KillMode={loaded.mode} for {unit.name}: a {step.verb.value} would end {what}; needed is "
+        "KillMode=process"
     )
     mend = f"take KillMode out of {loaded.path}" if loaded.path else "set KillMode=process in a drop-in"
     return Refusal(_CODE, reason, f"{mend}, then: systemctl daemon-reload && nydus-agent plan")

@@ -6,13 +6,18 @@ Only settings that break something are told; everything else in a drop-in is the
 
 from __future__ import annotations
 
+import posixpath
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from agent import paths
+from agent.config.model import ContainerdConfig
 from agent.documents.drift import Finding, Kind, Remedy
+from agent.dragonfly.command_line import option_of
+from agent.facts.node import FileFact, UnitFact
 
+_ROOT_FILE = ContainerdConfig().config
 WATCHED = (paths.SNAPSHOTTER_UNIT, *paths.RUNTIME_UNITS)
 DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system")
 """Where operators and tools put unit files and drop-ins (systemd.unit(5))."""
@@ -60,7 +65,7 @@ def contradictions(unit: str, text: str, containerd_config: str) -> Iterator[Con
         if unit == paths.SNAPSHOTTER_UNIT:
             yield from _snapshotter(section, key, value)
         else:
-            yield from _containerd(unit, section, key, value, containerd_config)
+            yield from _containerd(section, key, value, containerd_config)
 
 
 def _snapshotter(section: str, key: str, value: str) -> Iterator[Contradiction]:
@@ -101,20 +106,30 @@ def _environment(key: str, value: str) -> Iterator[Contradiction]:
             yield Contradiction(key, entry, f"SSL_CERT_FILE={paths.CA_BUNDLE}", why)
 
 
-def _containerd(unit: str, section: str, key: str, value: str, config: str) -> Iterator[Contradiction]:
+def _containerd(section: str, key: str, value: str, config: str) -> Iterator[Contradiction]:
     if (section, key) == ("Service", "KillMode") and value != "process":
         yield Contradiction(key, value, "process", "a restart of containerd would end all containers")
-    if (section, key) == (
-        "Service",
-        "ExecStart",
-    ) and unit == paths.CONTAINERD_UNIT:  # k3s has a --config of its own
-        argv = words(value)
-        for option, given in zip(argv, [*argv[1:], ""], strict=True):
-            name, _, inline = option.partition("=")
-            path = inline or given
-            if name in ("--config", "-c", "-config") and path != config:
-                why = "containerd would not read the file that holds what was applied"
-                yield Contradiction(key, value, f"--config {config}", why)
+    if (section, key) == ("Service", "ExecStart") and root_file(words(value)) not in ("", config):
+        why = "containerd would not read the file that holds what was applied"
+        yield Contradiction(key, value, f"--config {config}", why)
+
+
+def root_file(command: Sequence[str]) -> str:
+    """containerd's root file by its command line; "" where it is none of containerd's, or has variables."""
+    if not command or posixpath.basename(command[0]) != "containerd" or "$" in " ".join(command):
+        return ""
+    told = option_of(command, "--config", "-config", "-c", "--c") or _ROOT_FILE
+    return posixpath.normpath(posixpath.join("/", told))
+
+
+def command_of(unit: UnitFact, files: Sequence[FileFact]) -> Sequence[str]:
+    """What the unit starts once systemd has read its files."""
+    commands = [unit.command]
+    for fact in files if unit.needs_reload else ():
+        for section, key, value in settings(fact.content.decode(errors="replace")):
+            if (section, key) == ("Service", "ExecStart"):
+                commands = [*commands, tuple(words(value.lstrip("-@:+!|")))] if value else []
+    return commands[-1] if commands else ()
 
 
 def settings(text: str) -> Iterator[tuple[str, str, str]]:

@@ -96,6 +96,9 @@ class SnapshotterSocket(Protocol):
     def alive(self, address: str, *, deadline_s: float) -> None:
         """Stat of a random key answers NotFound. Raises ContainerdUnavailableError and others."""
 
+    def holder(self, address: str, *, deadline_s: float) -> int:
+        """The process that listens; 0: one of another pid namespace. Raises ContainerdUnavailableError."""
+
 
 @dataclass(frozen=True, slots=True)
 class NydusdInfo:

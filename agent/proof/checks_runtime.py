@@ -11,6 +11,7 @@ from agent.config.model import ContainerdMode, RestartPolicy
 from agent.containerd.dropin import reads_exports
 from agent.containerd.files import node_of
 from agent.containerd.render import view_of
+from agent.containerd.view import SNAPSHOTTER
 from agent.documents.status import CheckResult
 from agent.errors import (
     AgentError,
@@ -23,7 +24,7 @@ from agent.facts.node import Binary, PluginFact, UnitFact, Unknown, Version
 from agent.node.waits import Before
 from agent.outside_json import json_value
 from agent.plan import decide
-from agent.plan.diff import SNAPSHOTTER_TYPE, registered
+from agent.plan.diff import registered
 from agent.programs import versions
 from agent.programs.versions import Project
 from agent.proof.proofs import CALL_S, ProofView, failed, failed_by, not_proved, ok, unknown
@@ -228,7 +229,7 @@ def image_file_system(points: Sequence[str], root: str, version: Version) -> boo
     `exports` says where the snapshotter would be if it were built in.
     """
     first = points[0] if points else ""
-    built_in = posixpath.basename(first) == f"{SNAPSHOTTER_TYPE}.{paths.PROXY_PLUGIN}"
+    built_in = posixpath.basename(first) == SNAPSHOTTER
     return first == root or (built_in and not reads_exports(version))
 
 

@@ -227,6 +227,10 @@ class SnapshotterClient:
         with contextlib.suppress(ContainerdNotFoundError), _session(address, deadline_s) as session:
             session.call(snapshots_pb2_grpc.SnapshotsStub, "Stat", request, "default")
 
+    def holder(self, address: str, *, deadline_s: float) -> int:
+        """See ports.SnapshotterSocket."""
+        return _need_listener(address, deadline_s)
+
 
 class _AlreadyExistsError(ContainerdError):
     """ALREADY_EXISTS; does not leave this module."""

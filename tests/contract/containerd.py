@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import itertools
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -139,10 +140,13 @@ class ContainerdContract:
 
     def test_the_snapshotters_own_socket_tells_whether_it_lives(self, world: ContainerdWorld) -> None:
         world.socket.alive(world.address, deadline_s=DEADLINE_S)
+        assert world.socket.holder(world.address, deadline_s=DEADLINE_S) > 1
         world.stop_backend()
-        for address in (world.address, "/run/no-such.sock"):
+        for address, ask in itertools.product(
+            (world.address, "/run/no-such.sock"), (world.socket.alive, world.socket.holder)
+        ):
             with pytest.raises(ContainerdUnavailableError) as caught:
-                world.socket.alive(address, deadline_s=DEADLINE_S)
+                ask(address, deadline_s=DEADLINE_S)
             assert caught.value.code == "NNA0602"
 
     def test_a_stopped_containerd_is_unavailable_and_answers_when_it_is_back(

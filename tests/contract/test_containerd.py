@@ -28,6 +28,7 @@ class _FakeWorld(ContainerdWorld):
         self.image, self.digest = "registry.test/a:1", "sha256:" + "a" * 64
         self.port = self.fake = FakeContainerd((*STOCK_PLUGINS, nydus_plugin(self.address, self.root)))
         self.socket = self.backend = FakeSnapshotterSocket(self.address)
+        self.backend.pid = 600
         self.fake.backend_alive = lambda name: name != "nydus" or bool(self.backend.answering)
         record = ImageRecord(self.image, self.digest, "application/vnd.oci.image.manifest.v1+json", {})
         self.fake.namespace_images["contract"] = [record]

@@ -248,6 +248,12 @@ class FakeSnapshotterSocket:
 
     def __init__(self, *addresses: str) -> None:
         self.answering: set[str] = set(addresses)
+        self.pid = 0
+        """Of the process that listens."""
+
+    def holder(self, address: str, *, deadline_s: float) -> int:
+        self.alive(address, deadline_s=deadline_s)
+        return self.pid
 
     def alive(self, address: str, *, deadline_s: float) -> None:
         if address not in self.answering:

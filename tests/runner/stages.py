@@ -255,8 +255,8 @@ STAGES: dict[str, Stage] = {
 }  # fmt: skip
 
 
-_SIMULATED = ("crash_tree", "false_switch", "mutants", "plan_worlds", "traces")
-"""Benches that need no node: they run the product's pure code in the build root."""
+_SIMULATED = ("configs", "crash_tree", "false_switch", "mutants", "plan_worlds", "traces")
+"""Benches that need no node: they run the product's code in the build root."""
 
 
 def bench(name: str, *, quick: bool = False) -> Stage:
@@ -266,7 +266,8 @@ def bench(name: str, *, quick: bool = False) -> Stage:
     what = "a measurement, quick form" if quick else "a measurement"
     if module in _SIMULATED:
         simulation = Command(("env", "IN_ROOT_NET=none", _IN_ROOT, "python3", *argv), deadline_s=3000)
-        return Stage(name, what, lambda: (simulation,), protos=False)
+        asks = module == "configs"  # real containerds
+        return Stage(name, what, lambda: (simulation,), asks, needs=("containerds",) if asks else ())
     return Stage(name, what, lambda: (_here(*argv, deadline_s=3000),), deb=True, needs=builds.ALL)
 
 

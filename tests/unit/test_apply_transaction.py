@@ -19,6 +19,7 @@ from agent.errors import (
     FileChangedError,
 )
 from agent.facts.node import Effective, FileFact
+from agent.ports import Finished
 from agent.records import generations
 from agent.records.journal import PutBack
 from agent.steps import (
@@ -183,6 +184,22 @@ def test_a_configuration_that_containerd_reads_otherwise_never_goes_live(node: F
     node.processes.on("containerd", stdout="nydus = false\n")
     with pytest.raises(ApplyError, match="nydus is false, wanted true"):
         apply(node)
+    assert state(node) == OLD_STATE
+
+
+def test_containerd_is_not_restarted_on_files_that_it_reads_otherwise_than_their_candidates(
+    node: FakeNode,
+) -> None:
+    """A glob of an import may find by the file's own name what it did not find by the candidate's."""
+
+    def dump(argv: tuple[str, ...], _stdin: bytes) -> Finished:
+        return Finished(argv, 0, "nydus = false\n" if argv[2] == CONFIG else "nydus = true\n", "")
+
+    node.processes.act("containerd", by=dump)
+    with pytest.raises(ApplyError, match="nydus is false, wanted true"):
+        apply(node)
+    assert ("replace", CONFIG) in node.faults.calls
+    assert ("job", paths.CONTAINERD_UNIT, "restart") not in node.faults.calls
     assert state(node) == OLD_STATE
 
 

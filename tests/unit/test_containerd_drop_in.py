@@ -15,7 +15,7 @@ from agent.config.model import Config, ContainerdConfig, ContainerdMode
 from agent.containerd.dropin import NAME
 from agent.containerd.files import matches
 from agent.containerd.render import Candidate, candidate
-from agent.containerd.view import KEYS, at
+from agent.containerd.view import IMAGES, KEYS, RUNTIME, SNAPSHOTTER, at
 from agent.errors import FileError, PlanError
 from agent.plan.diff import plan
 from agent.plan.removal import removal
@@ -25,7 +25,8 @@ from tests.unit.containerd_cases import containerd
 from tests.unit.plan_node import AMD64, CONTAINERD_CONFIG, carry_out, config, look, node, verbs, writes
 
 V3 = b"version = 3\n"
-CRI = '[plugins."io.containerd.grpc.v1.cri"'
+_CRI = "io.containerd.grpc.v1.cri"
+CRI = f'[plugins."{_CRI}"'
 OURS = f"/etc/containerd/conf.d/{NAME}"
 THEIRS = "/etc/containerd/conf.d/99-theirs.toml"
 
@@ -204,6 +205,23 @@ def test_a_drop_in_that_is_no_longer_needed_goes() -> None:
             "/opt/last.toml",
         ),
         ("2.1.9", b'version = 3\nimports = "x"\n', {}, "NNA0313", "imports is no list"),
+        (
+            "2.1.9",
+            b"version = 3\n",
+            {OURS: b"version = 3\n# theirs\n"},
+            "NNA0313",
+            f"{OURS} has our file's name",
+        ),
+        (
+            "2.1.9",
+            f'version = 3\ndisabled_plugins = ["{SNAPSHOTTER}"]\n'.encode(),
+            {},
+            "NNA0314",
+            "disabled_plugins",
+        ),
+        ("1.7.24", b'disabled_plugins = ["nydus"]\n', {}, "NNA0314", "disabled_plugins"),
+        ("2.4.2", b'Imports = ["conf.d/*.toml"]\n', {}, "NNA0311", "has the key Imports"),
+        ("2.1.9", f"{CRI}.containerd]\nSnapshotter = 'x'\n".encode(), {}, "NNA0311", "Snapshotter"),
     ],
 )
 def test_what_cannot_become_effective_is_refused_with_the_file_s_name(
@@ -213,6 +231,60 @@ def test_what_cannot_become_effective_is_refused_with_the_file_s_name(
     assert [one.code for one in made.refusals] == [code]
     assert says in made.refusals[0].reason
     assert not made.needs_restart
+
+
+@pytest.mark.parametrize(
+    ("version", "number", "name", "disabled"),
+    [
+        ("1.7.24", 2, _CRI, True), ("1.7.24", 2, IMAGES, False), ("1.7.24", 1, "cri", True),
+        ("1.7.24", 1, _CRI, False), ("2.1.9", 3, IMAGES, True), ("2.4.2", 3, RUNTIME, True),
+        ("2.4.2", 1, "cri", True), ("2.1.9", 2, _CRI, True), ("2.1.9", 3, f"{SNAPSHOTTER}-other", False),
+    ],
+)  # fmt: skip
+def test_whoever_has_disabled_cri_is_told_that_no_pod_uses_nydus(
+    version: str, number: int, name: str, *, disabled: bool
+) -> None:
+    made = found(version, f'version = {number}\ndisabled_plugins = ["{name}"]\n'.encode())
+    assert any("only ctr and the like use nydus" in text for text in made.warnings) is disabled
+    assert made.refusals == ()
+
+
+def test_an_import_that_an_old_containerd_looks_for_elsewhere_is_told() -> None:
+    root = b'version = 2\nimports = ["conf.d/*.toml"]\n'
+    (told,) = found("1.6.20", root, {THEIRS: b"version = 2\n"}).warnings
+    assert "looks for /conf.d/*.toml" in told
+    assert found("1.7.24", root).warnings == ()
+
+
+@pytest.mark.parametrize("mode", ContainerdMode)
+def test_a_key_of_others_that_containerd_passes_over_does_not_come_into_force(mode: ContainerdMode) -> None:
+    """2.0 to 2.2 read the snapshotter of version 2 only beside a table of runtimes, which ours would be."""
+    root = f"version = 2\n{CRI}.containerd]\nsnapshotter = 'native'\n".encode()
+    (*refused,) = found("2.1.9", root, mode=mode).refusals
+    assert bool(refused) is (mode is ContainerdMode.RUNTIME_CLASS)
+    assert all("snapshotter would change, though it is not ours" in one.reason for one in refused)
+
+
+def test_a_root_file_that_cannot_be_edited_can_still_be_shown_to_containerd() -> None:
+    """Its trial need only mean the same: a drop-in of ours changes no line of it."""
+    made = node(containerd="2.1.9")
+    text = """imports = ["conf.d/*.toml"]
+version = 3
+[plugins."io.containerd.cri.v1.images".registry]
+[plugins.'io.containerd.cri.v1.images'.registry.mirrors.x]
+endpoint = ["https://x"]
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+sandbox = "y"
+[plugins."io.containerd.cri.v1.runtime"]
+max_container_log_line_size = 32768
+"""
+    made.files.put(CONTAINERD_CONFIG, text.encode())
+    (check,) = (
+        step for step in plan(Config(), look(made, Config())).steps if isinstance(step, CheckContainerdConfig)
+    )
+    assert check.trial is not None
+    shown, own = tomllib.loads(check.trial.decode()), tomllib.loads(text)
+    assert {**shown, "imports": own["imports"]} == own
 
 
 K3S = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml"

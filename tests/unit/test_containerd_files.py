@@ -35,6 +35,22 @@ def test_files_are_loaded_breadth_first_in_the_order_of_the_imports() -> None:
 
 
 @pytest.mark.parametrize(
+    ("version", "where"),
+    [((1, 6, 20), ""), ((1, 6, 30), "/etc/containerd"), ((1, 7, 15), ""), ((1, 7, 16), "/etc/containerd")],
+)
+def test_a_relative_glob_finds_what_this_containerd_finds(version: tuple[int, ...], where: str) -> None:
+    """Older ones begin in their process' directory (resolveImports), which is "/" for a unit."""
+    files = {
+        ROOT: b'imports = ["conf.d/*.toml", "one.toml"]',
+        **dict.fromkeys(("/conf.d/a.toml", "/etc/containerd/conf.d/a.toml"), b""),
+        "/etc/containerd/one.toml": b"",
+    }
+    (_root, *loaded), stuck = Node(version, files).load(ROOT)
+    assert [one.path for one in loaded] == [f"{where}/conf.d/a.toml", "/etc/containerd/one.toml"]
+    assert stuck == ()
+
+
+@pytest.mark.parametrize(
     ("content", "says"),
     [(None, "is not there"), (b"a = [", "does not parse"), (Unknown("EACCES"), "could not be read: EACCES")],
 )
@@ -42,7 +58,7 @@ def test_an_import_that_nobody_can_read_is_told_with_its_name(
     content: bytes | None | Unknown, says: str
 ) -> None:
     contents: dict[str, bytes | None | Unknown] = {ROOT: b'imports = ["/opt/x.toml"]', "/opt/x.toml": content}
-    _loaded, stuck = load(ROOT, contents.get, lambda _pattern: ())
+    _loaded, stuck = load(ROOT, contents.get, lambda _pattern: (), (2, 1, 9))
     assert [(one.path, says in one.reason) for one in stuck] == [("/opt/x.toml", True)]
 
 

@@ -69,6 +69,84 @@ def test_a_second_apply_is_empty(hosts: tuple[RegistryHost, ...], snapshotter: s
     assert again.empty
 
 
+@pytest.mark.parametrize(
+    ("loaded", "on_disk", "process", "says"),
+    [
+        ("", "", "", ""),
+        (" --config /etc/other.toml", "", "", "/etc/other.toml"),
+        (f" -l debug -c={CONTAINERD_CONFIG}", "", "", ""),
+        (" -config /etc//containerd/../other.toml", "", "", "/etc/other.toml"),
+        (" $OPTIONS", "", "", ""),
+        (" $OPTIONS", "", " --config=/etc/other.toml", "/etc/other.toml"),
+        (" $OPTIONS", "", " --log-level info", ""),
+        (" --config /etc/other.toml", " --config other.toml", "", "which systemd has not read"),
+        ("", " --config /etc/other.toml", "", "which systemd has not read"),
+        ("", "", " --config /etc/former.toml", ""),
+    ],
+)
+def test_the_file_that_containerd_is_started_with_is_the_one_that_is_edited(
+    loaded: str, on_disk: str, process: str, says: str
+) -> None:
+    made, program, own = node(), "/usr/bin/containerd", "/lib/containerd.service"
+    text = f"[Service]\nKillMode=process\nExecStart={program}\nExecStart=\nExecStart=-{program}{on_disk}\n"
+    made.files.put(own, text.encode())
+    made.files.put("/proc/500/cmdline", "\0".join([program, *process.split(), ""]).encode())
+    made.units.units[paths.CONTAINERD_UNIT] = replace(
+        made.units.units[paths.CONTAINERD_UNIT], command=(program, *loaded.split()), fragment_path=own,
+        needs_reload=bool(on_disk),
+    )  # fmt: skip
+    if not says:
+        assert CONTAINERD_CONFIG in writes(plan(Config(), look(made, Config())))
+        return
+    with pytest.raises(PlanError, match=says) as caught:
+        plan(Config(), look(made, Config()))
+    assert caught.value.code == "NNA0314"
+
+
+def test_a_wrapper_s_containerd_is_known_by_its_process() -> None:
+    made = node()
+    k3s = ("/usr/local/bin/k3s", "server", "--config", "/etc/rancher/k3s/config.yaml")
+    made.units.units[paths.CONTAINERD_UNIT] = replace(made.units.units[paths.CONTAINERD_UNIT], command=k3s)
+    plan(Config(), look(made, Config()))
+    made.files.put("/proc/500/cmdline", b"containerd\0-c\0/var/lib/rancher/config.toml\0")
+    with pytest.raises(PlanError, match=r"started with the file /var/lib/rancher/config\.toml"):
+        plan(Config(), look(made, Config()))
+
+
+def test_a_containerd_of_another_version_than_that_in_path_is_not_planned_for_by_mistake() -> None:
+    """Upstream's in /usr/local beside a package's: whose unit runs decides how the files are read."""
+    made = node()
+    other = replace(made.units.units[paths.CONTAINERD_UNIT], command=("/opt/bin/containerd",))
+    made.units.units[paths.CONTAINERD_UNIT] = other
+    plan(Config(), look(made, Config()))
+    made.containerd.version_text = "2.1.9"
+    with pytest.raises(PlanError, match=r"starts /opt/bin/containerd \(2\.1\.9\)") as caught:
+        plan(Config(), look(made, Config()))
+    assert caught.value.try_ == 'set containerd.program = "/opt/bin/containerd"'
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "holder"),
+    [
+        ("/system.slice/containerd-nydus-grpc.service", "containerd-nydus-grpc.service"),
+        ("/kubepods.slice/pod1.slice/cri-1.scope", "process 600"),
+        (f"/system.slice/{paths.SNAPSHOTTER_UNIT}", ""),
+    ],
+)
+def test_a_snapshotter_that_another_service_runs_on_our_socket_is_refused_with_its_name(
+    cgroup: str, holder: str
+) -> None:
+    made = node()
+    made.snapshotter.answering, made.snapshotter.pid = {paths.SNAPSHOTTER_SOCKET}, 600
+    made.files.put("/proc/600/cgroup", f"0::{cgroup}\n".encode())
+    if not holder:
+        plan(Config(), look(made, Config()))
+        return
+    with pytest.raises(PlanError, match=f"is held by {holder}") as caught:
+        plan(Config(), look(made, Config()))
+    assert caught.value.code == "NNA0305"
+
+
 def test_another_owner_s_file_is_marked_as_such_and_its_content_recorded() -> None:
     made = node()
     step = writes(plan(Config(), look(made, Config())))[CONTAINERD_CONFIG]

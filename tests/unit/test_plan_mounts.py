@@ -78,6 +78,36 @@ def test_what_systemd_has_loaded_counts_until_it_reads_again() -> None:
     assert codes(gone, UnitStep(paths.SNAPSHOTTER_UNIT, UnitVerb.ENABLE, ""), RESTART) == []
 
 
+@pytest.mark.parametrize(
+    ("own", "drop_in", "needs_reload", "refused"),
+    [
+        ("KillMode=process", "KillMode=control-group", False, True),
+        ("KillMode=process", "KillMode=control-group", True, True),
+        ("", "LimitNOFILE=1", True, True),
+        ("KillMode=mixed", "KillMode=process", False, False),
+        ("KillMode=mixed", "KillMode=process", True, False),
+    ],
+)
+def test_no_restart_of_containerd_ends_the_shims_of_containers(
+    own: str, drop_in: str, *, needs_reload: bool, refused: bool
+) -> None:
+    made, mode = node(), "process" if needs_reload or not refused else "control-group"
+    own_file, theirs = "/lib/containerd.service", "/etc/systemd/system/containerd.service.d/50.conf"
+    made.files.put(own_file, f"[Service]\n{own}\n".encode())
+    made.files.put(theirs, f"[Service]\n{drop_in}\n".encode())
+    made.units.units[paths.CONTAINERD_UNIT] = replace(
+        unit(paths.CONTAINERD_UNIT, active=True, pid=500), kill_mode=mode, fragment_path=own_file,
+        drop_in_paths=(theirs,), needs_reload=needs_reload,
+    )  # fmt: skip
+    facts = look(made, Config())
+    if not refused:
+        plan(Config(), facts)
+        return
+    with pytest.raises(PlanError, match=r"KillMode=control-group for containerd.service.*shims") as caught:
+        plan(Config(), facts)
+    assert caught.value.code == "NNA0304"
+
+
 def test_the_file_and_the_value_are_named() -> None:
     (refused,) = mounts.ending_refusals(
         Plan((RESTART,)), running("mixed", "50.conf", text="[Service]\nKillMode=mixed\n")

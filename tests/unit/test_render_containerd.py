@@ -7,9 +7,6 @@ import tomllib
 from typing import Any
 
 import pytest
-import tomlkit
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agent.config.model import Config, ContainerdConfig, ContainerdMode, SnapshotterConfig
 from agent.containerd.render import Candidate, candidate
@@ -80,12 +77,6 @@ def test_another_mode_gives_containerd_its_own_default_snapshotter_back(which: C
     assert at(tomllib.loads(content.decode()), ("proxy_plugins", "nydus", "type")) == "snapshot"
 
 
-@pytest.mark.parametrize("which", list(ContainerdMode))
-def test_a_second_edit_changes_nothing_in_any_mode(which: ContainerdMode) -> None:
-    applied = made(which, STOCK)[1]
-    assert not made(which, applied)[0].needs_restart
-
-
 def test_the_kubelet_is_told_the_snapshotter_s_own_root() -> None:
     wanted = Config(snapshotter=SnapshotterConfig(root="/data/nydus"))
     found = candidate(wanted, stock(STOCK))
@@ -142,40 +133,6 @@ def test_a_file_that_cannot_be_edited_safely_is_refused_untouched(text: str, cod
     assert [refusal.code for refusal in found.refusals] == [code]
     assert says in found.refusals[0].reason
     assert not found.needs_restart
-
-
-NAMES = st.sampled_from(["cni", "containerd", "registry", "x509_key", "streaming", "image decryption"])
-VALUES = st.one_of(
-    st.booleans(),
-    st.integers(-5, 5),
-    st.text("ab\\\"' #=[]\t", max_size=6),
-    st.lists(st.integers(), max_size=3),
-)
-TABLES = st.recursive(
-    st.dictionaries(NAMES, VALUES, max_size=3),
-    lambda inner: st.dictionaries(NAMES, st.one_of(VALUES, inner), max_size=3),
-    max_leaves=8,
-)
-COMMENTS = st.lists(
-    st.sampled_from(["# kept", "", "#[proxy_plugins.nydus]", '# snapshotter = "x"']), max_size=4
-)
-
-
-@given(cri=TABLES, others=TABLES, comments=COMMENTS)
-def test_any_file_is_either_edited_exactly_or_refused(
-    cri: dict[str, Any], others: dict[str, Any], comments: list[str]
-) -> None:
-    document = {"version": 2, "plugins": {"io.containerd.grpc.v1.cri": cri, "other": others}}
-    text = "".join(f"{comment}\n" for comment in comments) + tomlkit.dumps(document)
-    found, content = made(ContainerdMode.DEFAULT, text.encode())
-    if found.refusals:
-        assert not found.needs_restart
-        return
-    result = tomllib.loads(content.decode())
-    assert all(at(result, path) == value for path, value in found.wishes.items())
-    changed = sum(at(document, path) is not None for path in found.wishes)
-    assert len(without(content.decode().splitlines(), text.splitlines())) <= changed
-    assert not made(ContainerdMode.DEFAULT, content)[0].needs_restart
 
 
 def test_lines_of_others_are_never_reflowed() -> None:
