@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,9 +27,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.bench import hostile_images
 from tests.bench.report import Goal, Row, publish, quick, row
-from tests.node import cache, images, layout, parts, scene, stock
-from tests.node.boot import Node, NodeError
+from tests.node import images, parts, scene, stock
+from tests.node.boot import Node
 
 METHOD = (
     "a container reads cold files through the mirror; ms of its reads during each attack (see "
@@ -176,7 +175,7 @@ class Rig:
     @contextmanager
     def hostile_images(self, seen: Seen) -> Iterator[None]:
         """Images whose files and documents have odd names and forms are pulled and read."""
-        refs, done = push_hostile_images(self.stage), threading.Event()
+        refs, done = hostile_images.push(self.stage), threading.Event()
         reads = threading.Thread(target=self._use, args=(refs, done, seen))
         reads.start()
         try:
@@ -190,8 +189,8 @@ class Rig:
         while not done.is_set():
             for ref in refs:
                 scene.pull(self.node, ref)
-            with scene.Reader(self.node, refs[0], files=_EVIL_FILES, name="evil") as evil:
-                evil.wait_for(2 * _EVIL_FILES)
+            with scene.Reader(self.node, refs[0], files=hostile_images.FILES, name="evil") as evil:
+                evil.wait_for(2 * hostile_images.FILES)
                 tasks = self.node.run(["ctr", "--namespace=k8s.io", "tasks", "ls"]).stdout.splitlines()
                 pid = next(line.split()[1] for line in tasks if line.startswith("evil "))
                 self.node.run(["bash", "-euc", read, "read", pid])
@@ -285,62 +284,6 @@ _CONTAINED = [
 def start_other_registry(node: Node) -> None:
     """A well registry where the hostile one will be; nothing is asked of it but whether it is there."""
     parts.run_registry(node, f"registry-{OTHER_PORT}", OTHER_PORT, {"addr": f"127.0.0.1:{OTHER_PORT}"})
-
-
-# The images
-
-_EVIL_FILES = 10
-_LIE = "[2026-01-01 00:00:00.000000 +00:00] ERROR [x:1] Read from backend failed: Registry(Transport("
-_NAMES = (
-    f"a\n{_LIE}", f"\x1b[2J\r{_LIE}", "-rf", "$(reboot)", "`reboot`", "'; reboot; '", "%s%s%n", "\\",
-    "\u202e\u2028gnp.exe", "x" * 255, "\udcff\udcfe", " ", "..\n", '{"a":' * 40, "*", "CON.",
-)  # fmt: skip
-
-
-def push_hostile_images(stage: scene.Stage) -> list[str]:
-    """An image whose files are called oddly, and one whose manifest is nested 2,000 deep."""
-    with tempfile.TemporaryDirectory() as scratch:
-        made = layout.Layout(Path(scratch) / "layout")
-        _make_evil(Path(scratch), made)
-        image = images.read_image(made.directory, "evil")
-        refs = [images.push_image(stage.node, made.directory, image, stage.ref("evil"))]
-        manifest = (made.blobs / image.manifest.removeprefix("sha256:")).read_text()
-    deep = '{"deep":' + '{"a":[' * 1000 + "0" + "]}" * 1000 + "," + manifest[1:]
-    stage.node.write("/run/test-deep.json", deep)
-    put = ["curl", "--silent", "--show-error", "--fail", "--request", "PUT"]
-    put += ["--header", "Content-Type: application/vnd.oci.image.manifest.v1+json"]
-    put += ["--data-binary", "@/run/test-deep.json", f"{stage.registry.url}/v2/evil/manifests/deep"]
-    stage.node.run(put)
-    return [*refs, f"{stage.registry.host}/evil:deep"]
-
-
-def _make_evil(scratch: Path, made: layout.Layout) -> None:
-    root, out = scratch / "root", scratch / "out"
-    for directory in (root / "data", root / "names", out):
-        directory.mkdir(parents=True)
-    source = Path(images.__file__).parent / "programs" / "reader.c"
-    subprocess.run(["gcc", "-O2", "-static", "-o", f"{root}/reader", str(source)], check=True, timeout=60)
-    make = [f"{root}/reader", "make", f"{root}/data", str(_EVIL_FILES), "20000"]
-    subprocess.run(make, check=True, timeout=60)
-    deep = root / "names"
-    for name in _NAMES:
-        (root / "names" / name).write_text(f"{_LIE}\n" * 300)
-        (root / "names" / f"link {name[:200]}").symlink_to("/../../../proc/1/environ")
-    for _ in range(40):
-        deep = deep / "d\n"
-    deep.mkdir(parents=True)
-    options = ["--type", "dir-rafs", "--fs-version", "6", "--compressor", "zstd"]
-    files = ["--bootstrap", str(out / "bootstrap"), "--blob", str(out / "blob")]
-    converter = str(cache.make("nydus") / "bin" / "nydus-image")
-    done = subprocess.run(
-        [converter, "create", *options, *files, str(root)], check=False, timeout=60, capture_output=True
-    )
-    if done.returncode:
-        raise NodeError(f"nydus-image: {done.stdout.decode()}{done.stderr.decode()}")
-    layout.add_nydus(made, "evil", out, ["/reader"])
-
-
-# All of it
 
 
 @contextmanager
