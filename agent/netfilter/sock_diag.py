@@ -296,12 +296,6 @@ class KernelSockets:
     def __init__(self) -> None:
         self._diag = SockDiag()
 
-    def __enter__(self) -> KernelSockets:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Give the kernel's socket up."""
         self._diag.close()
