@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def root_ports(config: Config) -> Ports:
     """The ports of a root process on this node."""
     from agent.netfilter.fence import NftFence
-    from agent.netfilter.sock_diag import KernelSockets
+    from agent.netfilter.sock_diag import KernelSockets, uid_of_peer
     from agent.node.machine import SystemClock
     from agent.ports import Ports
     from agent.system.containerd import ContainerdClient, SnapshotterClient
@@ -62,8 +62,8 @@ def root_ports(config: Config) -> Ports:
         tables=KernelSockets(),
         clock=SystemClock(),
         ledger=DiskLedger(paths.STATE_DIR),
-        trials=PrivateTrials(paths.STATE_DIR),
-        tls=RegistryTls(),
+        trials=PrivateTrials(paths.STATE_DIR, uid_of_peer),
+        tls=RegistryTls(uid_of_peer),
         alarms=SystemdAlarms(),
         machine=os.uname().machine,
     )

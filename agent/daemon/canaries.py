@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -33,6 +33,9 @@ _REGISTRY_ATTEMPTS = 2
 _BODY_S = 0.5
 """Between the first and the last byte of a canary, which fits into one segment. A mirror that takes longer is
 not slow to answer, which is borne: at 8 KB a second no read of a container ends in time."""
+_WAY_BACK = (Failure.SILENT, Failure.CLOSED, Failure.RESET, Failure.STATUS)
+"""What a mirror that cannot reach our endpoint makes of a canary."""
+_DIRECT_S = 0.2
 _LOOPBACK_TRIES = 5
 """Canaries from the node's loopback that may fail before a registry is asked instead; then seldom more."""
 _LOOPBACK_AGAIN_S = 60.0
@@ -96,7 +99,20 @@ class LoopbackCanary:
         self._through_task = began - self._task_at >= _TASK_EVERY_S
         if self._through_task:
             self._task_at = began
-        return await self._probe.round(window_s)
+        result = await self._probe.round(window_s)
+        if isinstance(result, CanaryFailed) and result.failure in _WAY_BACK and not await self._serves():
+            return replace(result, failure=Failure.WANT, detail="canaries cannot be fetched from the agent")
+        return result
+
+    async def _serves(self) -> bool:
+        """Whether our endpoint is reached without the mirror: a local user may hold all its room, or all
+        ports from which it could be asked."""
+        authority = f"127.0.0.1:{self._served.port}"
+        with suppress(ProbeError, TimeoutError):
+            async with asyncio.timeout(_DIRECT_S):
+                with closing(Connection("127.0.0.1", self._served.port or 0)) as connection:
+                    return (await connection.ask("/canary", authority, CLOSE)).status == 200
+        return False
 
     async def _attempt(self, _number: int) -> Wrong | None:
         authority = f"127.0.0.1:{self._served.port}"

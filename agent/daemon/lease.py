@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import dataclass
 
 from agent.errors import FenceError, PortError
+from agent.facts.node import Unknown
 from agent.ports import Cgroups, Fence
 
 NYDUSD = ("nydusd*", "containerd-nydu*")
@@ -79,7 +80,9 @@ class FenceLease:
         if self.self_test == "not-run" or again:
             self._tested_at = now
             ability = self._fence.self_test(deadline_s=_SELF_TEST_S, mirror=(self.address, self.port))
-            self.self_test, self.self_test_reason = "ok" if ability.usable else "failed", ability.reason
+            self.self_test_reason = ability.reason
+            if not isinstance(ability, Unknown):  # else that is tried with the next look
+                self.self_test = "ok" if ability.usable else "failed"
 
     def adopt(self, now: float) -> float:
         """Seconds left of a lease that a former run left; 0 where there is none.

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from agent.daemon.http_client import Connection, ProbeError, Url, ignore
+from agent.daemon.http_client import Connection, ProbeError, Url
 from agent.daemon.settings import Settings
 from agent.errors import PortError
 from agent.facts.node import Listener
@@ -210,11 +210,10 @@ class Pinger:
             await connection.connect()
             return False
         answer = await connection.ask(self._url.path, self._url.authority)
-        await connection.body(answer, ignore)
         if not 200 <= answer.status < 400:
-            # What nydusd takes for healthy (storage/src/backend/connection.rs).
+            # What nydusd takes for healthy (storage/src/backend/connection.rs): it looks at no body.
             raise ProbeError(Failure.STATUS, f"HTTP {answer.status}")
-        return answer.keeps
+        return answer.keeps and answer.headers["content-length"] == "0"
 
 
 class Sentinel:

@@ -12,6 +12,10 @@ from typing import TypeAlias
 from agent import paths
 from agent.config.model import Dialect, Scheme, Switch
 
+METRICS_PORTS = (9110, *range(14010, 14020))
+"""Where the snapshotter may serve its metrics, on the first that is free: a busy one ends it. 9110 is what
+upstream's sample names."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileFact:
@@ -316,7 +320,7 @@ class Facts:
     nydusd_reads_mirrors: bool | Unknown = Unknown("not looked at")
     """Whether this nydusd knows the `mirrors` block at all (removed in v2.3.5, dragonflyoss/nydus#1723)."""
     listening: tuple[int, ...] | Unknown = ()
-    """TCP ports of this node that somebody listens on."""
+    """Those of METRICS_PORTS that somebody listens on."""
 
     programs: tuple[ChosenPrograms, ...] = ()
     """Where programs are not those in PATH: the packages that they belong to."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from agent import paths
 from agent.errors import FenceError
-from agent.facts.node import FenceAbility
+from agent.facts.node import FenceAbility, Unknown
 from agent.facts.transfer import Standing, standing
 from agent.netfilter.cgroups import CgroupTree
 from agent.netfilter.nft import Elements, GoneError, Nft
@@ -38,6 +38,8 @@ _PRIORITY = -150
 it."""
 _TRIAL_PRIORITY = _PRIORITY - 1
 """The self-test's rules are met before the fence's own, which may be up meanwhile."""
+_WANTS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+"""There is no descriptor, memory or port left, of which a local user may hold all."""
 _SYN = "tcp flags & (syn | ack) == syn"
 """Only attempts to connect: resetting a stray ACK of a transfer under way would cut containerd's pulls."""
 
@@ -150,7 +152,9 @@ class NftFence:
         """See ports.Fence."""
         self._nft.run(f"add table {_TABLE}\ndelete table {_TABLE}")
 
-    def self_test(self, *, deadline_s: float, mirror: tuple[str, int] | None = None) -> FenceAbility:
+    def self_test(
+        self, *, deadline_s: float, mirror: tuple[str, int] | None = None
+    ) -> FenceAbility | Unknown:
         """See ports.Fence."""
         try:
             with _Trial(self._nft.run, self._objects, deadline_s) as trial:
@@ -158,6 +162,8 @@ class NftFence:
                 if mirror is not None:
                     shown += trial.sees(*mirror)
         except (FenceError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _WANTS:
+                return Unknown(f"it could not be tried: {error}")
             reason = f"{error.what}: {error.cause}" if isinstance(error, FenceError) else str(error)
             return FenceAbility(usable=False, reason=reason)
         return FenceAbility(usable=True, reason=shown)

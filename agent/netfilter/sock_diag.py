@@ -272,6 +272,21 @@ def _listener(payload: bytes) -> Listener:
     )
 
 
+def uid_of_peer(peer: tuple[str, int], ours: tuple[str, int]) -> int | None:
+    """The user of the other end of an IPv4 connection within this node; None where that cannot be told.
+
+    Its socket must have an inode: the kernel tells uid 0 of every one that its process has closed.
+    """
+    hosts = (socket.inet_aton(host) for host, _ in (peer, ours))
+    ident = _LOOKUP.pack(peer[1], ours[1], *hosts) + _LOOPBACK_DEVICE + _NO_COOKIE
+    request = _REQUEST.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, 0, _CONNECTED, ident)
+    with contextlib.closing(NetlinkSocket(_NETLINK_SOCK_DIAG)) as link, contextlib.suppress(NetlinkError):
+        found = _SOCKET.unpack_from(link.get(NetlinkMessage(_SOCK_DIAG_BY_FAMILY, 0, request)))
+        # Where there is no such connection, the kernel names whoever listens on its port.
+        return found[8] if found[9] and found[4][: _LOOKUP.size] == ident[: _LOOKUP.size] else None
+    return None
+
+
 class KernelSockets:
     """The sockets of the process's own network namespace, by sock_diag: /proc/net/tcp walks through the table
     of all connections, which takes the kernel milliseconds even where there are none. The socket for that
@@ -280,12 +295,6 @@ class KernelSockets:
 
     def __init__(self) -> None:
         self._diag = SockDiag()
-
-    def __enter__(self) -> KernelSockets:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Give the kernel's socket up."""

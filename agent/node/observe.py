@@ -20,6 +20,7 @@ from agent.containerd.wishes import certs_directory
 from agent.errors import FileError, HttpError, PortError
 from agent.facts.node import (
     ANY_HOST,
+    METRICS_PORTS,
     Binary,
     CertificateCheck,
     CredentialsFact,
@@ -40,7 +41,6 @@ from agent.registry.names import docker_places
 _RUN_S = 5.0
 _ASK_S = 5.0
 _FENCE_S = 10.0
-_LISTEN = "0A"  # state of a listening socket in /proc/net/tcp (include/net/tcp_states.h)
 
 CANARY_PATH = "/v2/nydus-agent/canary/blobs/sha256:" + "c" * 64
 """Matches the rule that Dragonfly's page on Nydus gives (`blobs/sha256.*`), and no blob that could exist."""
@@ -95,7 +95,7 @@ def observe(
         certificates=_certificates(config, ports) if probe_mirror else (),
         mirror_reads_ns=_reads_ns(config, ports) if probe_mirror else Unknown("not asked for"),
         nydusd_reads_mirrors=installed.reads_mirrors(ports, nydusd),
-        listening=_listening(ports),
+        listening=_known(lambda: tuple(filter(ports.tables.listening, METRICS_PORTS))),
         images=_known(lambda: images.read_images(ports.containerd, paths.PROXY_PLUGIN))
         if look_at_images
         else (),
@@ -259,24 +259,6 @@ def _owners(text: str, present: Sequence[str]) -> dict[str, str]:
         if path in present and not packages.startswith("diversion "):
             found[path] = packages.partition(",")[0].strip()
     return {path: found[path] for path in present if path in found}
-
-
-def _listening(ports: Ports) -> tuple[int, ...] | Unknown:
-    """Ports of listening TCP sockets, IPv4 and IPv6 (proc(5))."""
-    found: set[int] = set()
-    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            fact = ports.files.read(path)
-        except PortError as error:
-            return Unknown(str(error))
-        if fact is None and not path.endswith("6"):  # without that one it is a kernel without IPv6
-            return Unknown(f"{path} is not there")
-        text = fact.content.decode(errors="replace") if fact is not None else ""
-        for line in text.splitlines()[1:]:
-            fields = line.split()
-            if len(fields) > 3 and fields[3] == _LISTEN:
-                found.add(int(fields[1].rpartition(":")[2], 16))
-    return tuple(sorted(found))
 
 
 def _certificates(config: Config, ports: Ports) -> tuple[CertificateCheck, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.facts.node import FenceAbility, Listener
+from agent.facts.node import FenceAbility, Listener, Unknown
 from agent.ports.node import Cgroups, Processes, SocketTables
 
 
@@ -33,10 +33,13 @@ class Fence(Protocol):
     def available(self) -> str:
         """ "" where nft can be used, else the reason."""
 
-    def self_test(self, *, deadline_s: float, mirror: tuple[str, int] | None = None) -> FenceAbility:
+    def self_test(
+        self, *, deadline_s: float, mirror: tuple[str, int] | None = None
+    ) -> FenceAbility | Unknown:
         """Fence a port of our own for a moment, in a table of its own, and show that a connect is refused and
         that an open connection is destroyed; with `mirror`, also that a packet of ours to that address meets
-        a rule (others' connections to it are not touched). Leaves nothing behind.
+        a rule (others' connections to it are not touched). Leaves nothing behind. Unknown: there is no port,
+        descriptor or memory for it now.
         """
 
     def assert_table(self) -> None:

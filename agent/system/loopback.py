@@ -6,6 +6,7 @@ Every local user can connect there, so each connection's other end is looked up 
 from __future__ import annotations
 
 import contextlib
+import os
 import pwd
 import socket
 import ssl
@@ -14,27 +15,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 from urllib.parse import urlsplit
 
 from agent.errors import HttpError
 from agent.ports import TlsSight
 from agent.system.http import trusted_by, why_not
 
-
-def uid_of_peer(peer: tuple[str, int], ours: tuple[str, int]) -> int | None:
-    """The user of the other end of an IPv4 loopback connection; None where that cannot be told.
-
-    The row of exactly this connection, because a local port may have several; and with an inode, because the
-    kernel tells uid 0 of every socket that its process has closed (net/ipv4/tcp_ipv4.c, get_tcp4_sock).
-    """
-    try:
-        with open("/proc/net/tcp") as table:
-            rows = [line.split() for line in table]
-    except OSError:
-        return None
-    ends = [f"0100007F:{end[1]:04X}" for end in (peer, ours)]
-    return next((int(row[7]) for row in rows if len(row) > 9 and row[1:3] == ends and row[9] != "0"), None)
+PeerUid: TypeAlias = Callable[[tuple[str, int], tuple[str, int]], int | None]
+"""(the other end, ours) -> its user; None where that cannot be told. The kernel is asked about this one
+connection: its table may hold tens of thousands of others."""
 
 
 def uids_of(*users: str) -> frozenset[int]:
@@ -59,22 +49,24 @@ class Relay:
     only.
     """
 
-    def __init__(self, mirror: tuple[str, int]) -> None:
+    def __init__(self, mirror: tuple[str, int], uid_of: PeerUid) -> None:
         self.relayed = 0
         """Bytes of bodies of complete answers (200, 206) and of tunnels."""
         self.tasks = 0
         """... of which in answers that named a task."""
         self.answers: Counter[str] = Counter()
-        self._mirror = mirror
+        self._mirror, self._uid_of = mirror, uid_of
         self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        # A user may hold all ports of 127.0.0.1; of an address that nobody can guess nobody holds any.
+        host = "127." + ".".join(str(1 + byte % 254) for byte in os.urandom(3))
+        self._listener = socket.create_server((host, 0), backlog=64)
         self._open: set[socket.socket] = set()
         self._closed = False
 
     @property
     def url(self) -> str:
         """What nydusd is told."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return "http://{}:{}".format(*self._listener.getsockname())
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._serve, name="relay", daemon=True).start()
@@ -99,7 +91,7 @@ class Relay:
                 client, peer = self._listener.accept()
             except OSError:
                 return
-            if uid_of_peer(peer, self._listener.getsockname()) != 0:  # others must not add to the count
+            if self._uid_of(peer, self._listener.getsockname()) != 0:  # others must not add to the count
                 client.close()
                 continue
             threading.Thread(target=self._handle, args=(client,), name="relay", daemon=True).start()
@@ -211,6 +203,9 @@ _HANDSHAKE = 0x16  # content type of the record that a TLS client sends first (R
 class RegistryTls:
     """The `Tls` port."""
 
+    def __init__(self, uid_of: PeerUid) -> None:
+        self._uid_of = uid_of
+
     def verify(self, host: str, ca: str, *, deadline_s: float) -> str:
         """See ports.Tls."""
         trusted = trusted_by(ca)
@@ -236,7 +231,8 @@ class RegistryTls:
             raise HttpError("NNA0821", "cannot listen on the loopback", cause=str(error)) from error
         seen = [TlsSight.NOBODY]
         with listener:
-            thread = threading.Thread(target=_watch, args=(listener, seen, allowed, deadline_s), daemon=True)
+            args = (listener, seen, self._uid_of, allowed, deadline_s)
+            thread = threading.Thread(target=_watch, args=args, daemon=True)
             thread.start()
             with contextlib.suppress(HttpError):
                 fetch(f"127.0.0.1:{listener.getsockname()[1]}")
@@ -248,7 +244,9 @@ class RegistryTls:
         return seen[0]
 
 
-def _watch(listener: socket.socket, seen: list[TlsSight], allowed: frozenset[int], deadline_s: float) -> None:
+def _watch(
+    listener: socket.socket, seen: list[TlsSight], uid_of: PeerUid, allowed: frozenset[int], deadline_s: float
+) -> None:
     """Cut off each client after its first byte (a mirror may try again), until the listener or the time
     ends.
     """
@@ -258,7 +256,7 @@ def _watch(listener: socket.socket, seen: list[TlsSight], allowed: frozenset[int
         try:
             client, peer = listener.accept()
             with client:
-                if uid_of_peer(peer, listener.getsockname()) not in allowed:
+                if uid_of(peer, listener.getsockname()) not in allowed:
                     continue
                 client.settimeout(left)
                 first = client.recv(1)

@@ -19,7 +19,7 @@ from pathlib import Path
 from agent import paths
 from agent.errors import NydusdError
 from agent.ports import Trial
-from agent.system.loopback import Relay
+from agent.system.loopback import PeerUid, Relay
 from agent.system.nydusd import NydusdApi, command, socket_of, wait_for_mount
 from agent.system.process import Companion, companion, last_written
 
@@ -38,8 +38,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 class PrivateTrials:
     """Trials with their files in `directory` (root's, not a temporary file system of the unit's own)."""
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    def __init__(self, directory: str, uid_of: PeerUid) -> None:
+        self._directory, self._uid_of = directory, uid_of
 
     def start(self, nydusd: str, *, deadline_s: float) -> str:
         """See ports.Trials."""
@@ -68,7 +68,7 @@ class PrivateTrials:
     ) -> Trial:
         """See ports.Trials. What this process began is ended at the deadline, reads that hang included."""
         deadline = time.monotonic() + deadline_s
-        with self._room() as room, Relay(mirror) as relay:
+        with self._room() as room, Relay(mirror, self._uid_of) as relay:
             for name in ("cache", "mount"):
                 (room / name).mkdir(mode=0o700)
             _secret(room / "config.json", configure(relay.url, str(room / "cache")))

@@ -141,7 +141,11 @@ class TestTables:
             fake.held[4001] = 0
             yield fake, 4001
             return
-        with own_network(), socket.create_server(("127.0.0.1", 0)) as server, KernelSockets() as real:
+        with (
+            own_network(),
+            socket.create_server(("127.0.0.1", 0)) as server,
+            closing(KernelSockets()) as real,
+        ):
             yield real, server.getsockname()[1]
 
     def test_the_holder_of_a_port_is_found(self, tables: tuple[SocketTables, int]) -> None:
@@ -156,7 +160,11 @@ class TestTables:
         assert real.find_listener("127.0.0.1", port + 1) is None
 
     def test_the_holder_is_told_in_words(self) -> None:
-        with own_network(), socket.create_server(("127.0.0.1", 0)) as server, KernelSockets() as tables:
+        with (
+            own_network(),
+            socket.create_server(("127.0.0.1", 0)) as server,
+            closing(KernelSockets()) as tables,
+        ):
             ((_, uid, inode),) = tables.listening(server.getsockname()[1])
             assert f"pid {os.getpid()}" in tables.holder(uid, inode)
             assert tables.holder(4_000_000_000, 1) == "uid 4000000000"
@@ -170,7 +178,7 @@ class TestTables:
         with own_network(), socket.socket(socket.AF_INET6) as server:
             server.bind((host, 0))
             server.listen()
-            with KernelSockets() as tables:
+            with closing(KernelSockets()) as tables:
                 assert [row[0] for row in tables.listening(server.getsockname()[1])] == [seen]
 
     def test_one_look_sees_the_listeners_of_both_families(self) -> None:
@@ -182,7 +190,7 @@ class TestTables:
             port = old.getsockname()[1]
             new.bind(("::1", port))
             new.listen()
-            with KernelSockets() as tables:
+            with closing(KernelSockets()) as tables:
                 assert sorted(row[0] for row in tables.listening(port)) == ["127.0.0.1", "::1"]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.facts.node import FenceAbility, Unknown
 from agent.netfilter.cgroups import CgroupTree
 from agent.netfilter.fence import NftFence
 from agent.ports import Fence, Released
@@ -48,7 +49,7 @@ def fence(request: pytest.FixtureRequest) -> Fence:
 class TestEveryFence:
     def test_it_says_that_it_can_be_used(self, fence: Fence) -> None:
         assert fence.available() == ""
-        assert fence.self_test(deadline_s=30).usable
+        assert ability_of(fence).usable
 
     def test_a_fenced_mirror_is_named_with_what_is_left_of_its_lease(self, fence: Fence) -> None:
         fence.assert_table()
@@ -271,9 +272,18 @@ class TestNft:
         assert "CAP_NET_ADMIN" in reason
 
 
+def ability_of(
+    fence: Fence, port: int = 4001, host: str = "127.0.0.1", *, deadline_s: float = 30
+) -> FenceAbility:
+    """What a self-test says that could be made."""
+    ability = fence.self_test(deadline_s=deadline_s, mirror=(host, port))
+    assert isinstance(ability, FenceAbility), ability
+    return ability
+
+
 class TestSelfTest:
     def test_it_leaves_nothing_behind_and_does_not_touch_the_mirror(self, nft: NftFence, mirror: int) -> None:
-        ability = nft.self_test(deadline_s=30, mirror=("127.0.0.1", mirror))
+        ability = ability_of(nft, mirror)
         assert ability.usable, ability.reason
         assert "destroyed" in ability.reason
         assert subprocess.check_output(["nft", "list", "ruleset"], timeout=60) == b""
@@ -282,9 +292,9 @@ class TestSelfTest:
     def test_it_works_where_the_mirror_is_dead_and_where_the_fence_is_up(
         self, nft: NftFence, mirror: int
     ) -> None:
-        assert nft.self_test(deadline_s=30, mirror=("127.0.0.1", 4001)).usable
+        assert ability_of(nft, 4001).usable
         nft.renew("127.0.0.1", mirror, 10_000)
-        assert nft.self_test(deadline_s=30, mirror=("127.0.0.1", mirror)).usable
+        assert ability_of(nft, mirror).usable
         assert len(nft.fenced()) == 1
 
     def test_a_rewritten_address_makes_it_fail(self, nft: NftFence) -> None:
@@ -292,14 +302,24 @@ class TestSelfTest:
         chain = "type filter hook output priority -300; ip daddr 192.0.2.1 ip daddr set 192.0.2.2;"
         subprocess.run(["ip", "route", "add", "192.0.2.0/24", "dev", "lo"], check=True, timeout=60)
         subprocess.run(["nft", f"table ip lb {{ chain output {{ {chain} }}; }}"], check=True, timeout=60)
-        ability = nft.self_test(deadline_s=0.5, mirror=("192.0.2.1", 4001))
+        ability = ability_of(nft, 4001, "192.0.2.1", deadline_s=0.5)
         assert not ability.usable
         assert "load balancer" in ability.reason
 
     def test_a_mirror_without_a_route_to_it_makes_it_inconclusive_only(self, nft: NftFence) -> None:
-        ability = nft.self_test(deadline_s=30, mirror=("192.0.2.1", 4001))
+        ability = ability_of(nft, 4001, "192.0.2.1")
         assert ability.usable
         assert "not tested" in ability.reason
+
+    def test_ports_that_a_user_has_taken_say_nothing_of_the_fence(self, nft: NftFence) -> None:
+        ports = Path("/proc/sys/net/ipv4/ip_local_port_range")
+        before = ports.read_text()
+        ports.write_text("40000 40001")
+        with socket.create_server(("127.0.0.1", 40000)), socket.create_server(("127.0.0.1", 40001)):
+            untried = nft.self_test(deadline_s=30, mirror=("127.0.0.1", 4001))
+            assert isinstance(untried, Unknown), untried
+        ports.write_text(before)
+        assert ability_of(nft, 4001).usable
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_a_socket_of_which_the_kernel_tells_no_cgroup_is_not_followed(processes:
 
 def test_a_cgroup_that_is_no_services_is_not_followed(processes: CgroupProcesses) -> None:
     # The tests themselves run in no service's cgroup, or in one of many processes.
-    with own_network(), socket.create_server(("127.0.0.1", 0)) as server, KernelSockets() as tables:
+    with own_network(), socket.create_server(("127.0.0.1", 0)) as server, closing(KernelSockets()) as tables:
         found = tables.find_listener(*server.getsockname())
         assert found is not None
         assert processes.follow(found) != ""

@@ -222,7 +222,7 @@ sys.stdin.read()
 
 
 def inode_of(port: int) -> int:
-    with KernelSockets() as tables:
+    with closing(KernelSockets()) as tables:
         (row,) = tables.listening(port)
     return row[2]
 

@@ -6,11 +6,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
 
 from agent.errors import HttpError
+from agent.netfilter.sock_diag import uid_of_peer
 from agent.system.http import PlainHttp
 from agent.system.loopback import Relay
 from tests.contract.server import serving
@@ -39,6 +41,15 @@ def answers(
     return script
 
 
+def relay_to(port: int) -> Relay:
+    return Relay(("127.0.0.1", port), uid_of_peer)
+
+
+def place_of(relay: Relay) -> tuple[str, int]:
+    host, _, port = relay.url.removeprefix("http://").rpartition(":")
+    return host, int(port)
+
+
 def get(relay: Relay, cap: int = 1 << 22) -> tuple[int, bytes]:
     found = PlainHttp().get(BLOB, deadline_s=10, proxy=relay.url, body_cap=cap)
     return found.status, found.body
@@ -46,7 +57,10 @@ def get(relay: Relay, cap: int = 1 << 22) -> tuple[int, bytes]:
 
 def test_bytes_of_a_task_are_passed_on_unchanged_and_counted() -> None:
     body = os.urandom(3 << 20)
-    with serving(answers(body, headers=TASK)) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
+    with (
+        serving(answers(body, headers=TASK)) as mirror,
+        relay_to(mirror.port) as relay,
+    ):
         assert get(relay) == (206, body)
         assert get(relay) == (206, body)
     assert (relay.relayed, relay.tasks) == (2 * len(body), 2 * len(body))
@@ -55,14 +69,14 @@ def test_bytes_of_a_task_are_passed_on_unchanged_and_counted() -> None:
 
 
 def test_bytes_that_were_only_forwarded_are_no_bytes_of_a_task() -> None:
-    with serving(answers(b"x" * 1000)) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
+    with serving(answers(b"x" * 1000)) as mirror, relay_to(mirror.port) as relay:
         get(relay)
     assert (relay.relayed, relay.tasks) == (1000, 0)
 
 
 def test_the_text_of_a_refusal_is_no_data() -> None:
     script = answers(b"slow down", status=b"429 Too Many Requests", headers=TASK)
-    with serving(script) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
+    with serving(script) as mirror, relay_to(mirror.port) as relay:
         assert get(relay) == (429, b"slow down")
     assert (relay.relayed, relay.tasks) == (0, 0)
     assert dict(relay.answers) == {"429": 1}
@@ -74,14 +88,14 @@ def test_a_body_that_is_cut_is_cut_for_the_reader_too_and_counted_as_far_as_it_c
             b"HTTP/1.1 206 Partial Content\r\nContent-Length: 1000\r\n" + TASK + b"\r\n" + b"y" * 400
         )
 
-    with serving(script) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
+    with serving(script) as mirror, relay_to(mirror.port) as relay:
         with pytest.raises(HttpError):
             get(relay)
         assert relay.tasks == 400
 
 
 def test_a_mirror_that_is_gone_is_told_as_refused() -> None:
-    with Relay(("127.0.0.1", free_port())) as relay:
+    with relay_to(free_port()) as relay:
         with pytest.raises(HttpError):
             get(relay)
         assert dict(relay.answers) == {"refused": 1}
@@ -93,8 +107,8 @@ def test_what_is_inside_of_a_tunnel_is_counted_but_not_as_a_task() -> None:
         asked = connection.recv(100)
         connection.sendall(asked * 10)
 
-    with serving(script) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
-        with socket.create_connection(("127.0.0.1", int(relay.url.rpartition(":")[2])), 10) as client:
+    with serving(script) as mirror, relay_to(mirror.port) as relay:
+        with socket.create_connection(place_of(relay), 10) as client:
             client.sendall(b"CONNECT registry.test:443 HTTP/1.1\r\nHost: registry.test:443\r\n\r\n")
             assert client.recv(100) == b"HTTP/1.1 200 OK\r\n\r\n"
             client.sendall(b"hello")
@@ -109,12 +123,12 @@ def test_what_is_inside_of_a_tunnel_is_counted_but_not_as_a_task() -> None:
 OTHER_USER = """
 import os, socket, sys
 os.setuid(65534)
-relay, source, times, waits = map(int, sys.argv[1:])
+host, (relay, source, times, waits) = sys.argv[1], map(int, sys.argv[2:])
 for _ in range(times):
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     client.bind(("127.0.0.1", source))
-    client.connect(("127.0.0.1", relay))
+    client.connect((host, relay))
     try:
         client.sendall(b"GET http://a/ HTTP/1.1\\r\\n\\r\\n")
         assert not waits or client.recv(100) == b""
@@ -133,14 +147,14 @@ def test_another_user_cannot_add_to_the_count(as_roots: bool, times: int, waits:
     with (
         serving(answers(b"z" * 1000, headers=TASK)) as mirror,
         socket.create_server(("127.0.0.1", 0)) as other,
-        Relay(("127.0.0.1", mirror.port)) as relay,
+        relay_to(mirror.port) as relay,
         socket.socket() as roots,
     ):
         roots.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         roots.bind(("127.0.0.1", 0))
         roots.connect(other.getsockname())
         source = roots.getsockname()[1] if as_roots else 0
-        argv = [relay.url.rpartition(":")[2], str(source), str(times), str(waits)]
+        argv = [*map(str, place_of(relay)), str(source), str(times), str(waits)]
         subprocess.run([sys.executable, "-c", OTHER_USER, *argv], timeout=30, check=True)
         assert get(relay) == (206, b"z" * 1000)  # the queue is worked off in order
     assert len(mirror.heads) == 1
@@ -149,13 +163,35 @@ def test_another_user_cannot_add_to_the_count(as_roots: bool, times: int, waits:
 
 def test_a_mirror_cannot_fill_the_result_with_words_of_its_own() -> None:
     script = answers(b"", status=b"9" * 5000)
-    with serving(script) as mirror, Relay(("127.0.0.1", mirror.port)) as relay, pytest.raises(HttpError):
+    with (
+        serving(script) as mirror,
+        relay_to(mirror.port) as relay,
+        pytest.raises(HttpError),
+    ):
         get(relay)
     assert dict(relay.answers) == {"none": 1}
 
 
 def test_after_its_end_nobody_listens() -> None:
-    with serving(answers(b"")) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
-        port = int(relay.url.rpartition(":")[2])
+    with serving(answers(b"")) as mirror, relay_to(mirror.port) as relay:
+        place = place_of(relay)
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), 5)
+        socket.create_connection(place, 5)
+
+
+def test_thousands_of_another_users_sockets_make_a_read_no_slower() -> None:
+    argv = [sys.executable, "-m", "tests.node.inside.sockets", "many", "--port", "4001", "--count", "20000"]
+    with (
+        subprocess.Popen(argv, stdout=subprocess.PIPE, user="nobody") as crowd,
+        serving(answers(b"z" * 1000, headers=TASK)) as mirror,
+        relay_to(mirror.port) as relay,
+    ):
+        assert crowd.stdout is not None
+        assert crowd.stdout.readline() == b"held\n"
+        began = time.monotonic()
+        for _ in range(100):
+            get(relay)
+        took_s = time.monotonic() - began
+        crowd.terminate()
+    print(f"100 requests beside 20,000 sockets: {took_s:.2f} s")
+    assert took_s < 2

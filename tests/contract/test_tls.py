@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import FileError, HttpError
+from agent.netfilter.sock_diag import uid_of_peer
 from agent.ports import Tls, TlsSight
 from agent.system.loopback import RegistryTls
 from tests.contract import certificates
@@ -118,7 +119,7 @@ def come_in_plain(address: str) -> None:
 
 class RealWorld(TlsWorld):
     def __init__(self, keys: Path, port: int) -> None:
-        self.port = RegistryTls()
+        self.port = RegistryTls(uid_of_peer)
         self.host, self.nobody = f"127.0.0.1:{port}", "127.0.0.1:1"
         self.ca, self.other_ca = str(keys / "ca.pem"), str(keys / "other.pem")
 
@@ -188,7 +189,7 @@ class TestReal(TlsContract):
 
             thread = threading.Thread(target=answer_in_plain)
             thread.start()
-            said = RegistryTls().verify(f"127.0.0.1:{listener.getsockname()[1]}", "", deadline_s=5)
+            said = RegistryTls(uid_of_peer).verify(f"127.0.0.1:{listener.getsockname()[1]}", "", deadline_s=5)
             thread.join(10)
         assert said.startswith("no TLS there")
 
@@ -196,7 +197,7 @@ class TestReal(TlsContract):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             began = time.monotonic()
             with pytest.raises(HttpError):
-                RegistryTls().verify(f"127.0.0.1:{listener.getsockname()[1]}", "", deadline_s=0.3)
+                RegistryTls(uid_of_peer).verify(f"127.0.0.1:{listener.getsockname()[1]}", "", deadline_s=0.3)
             assert time.monotonic() - began < ENDS_S
 
     def test_a_mirror_that_tries_again_is_not_left_hanging(self) -> None:
@@ -204,7 +205,7 @@ class TestReal(TlsContract):
             come_by_tls(address)
             come_in_plain(address)
 
-        assert RegistryTls().sight(twice, user="root", deadline_s=5) is TlsSight.TLS
+        assert RegistryTls(uid_of_peer).sight(twice, user="root", deadline_s=5) is TlsSight.TLS
 
     def test_another_local_user_is_not_taken_for_the_mirror(self) -> None:
         knock = (
@@ -220,5 +221,5 @@ class TestReal(TlsContract):
             command = ["setpriv", "--reuid=nobody", "--clear-groups", sys.executable, "-c", knock, port]
             subprocess.run(command, check=True, timeout=60)
 
-        assert RegistryTls().sight(as_nobody, user="root", deadline_s=5) is TlsSight.NOBODY
-        assert RegistryTls().sight(as_nobody, user="nobody", deadline_s=5) is TlsSight.TLS
+        assert RegistryTls(uid_of_peer).sight(as_nobody, user="root", deadline_s=5) is TlsSight.NOBODY
+        assert RegistryTls(uid_of_peer).sight(as_nobody, user="nobody", deadline_s=5) is TlsSight.TLS

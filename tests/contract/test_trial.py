@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import NydusdError
+from agent.netfilter.sock_diag import uid_of_peer
 from agent.system import trial
 from agent.system.trial import PrivateTrials
 from tests.contract.waiting import ENDS_S, wait_until
@@ -35,7 +36,7 @@ def nydusd(directory: Path, script: str) -> str:
 def read(directory: Path, program: str, deadline_s: float = 10) -> None:
     state = directory / "state"
     state.mkdir(exist_ok=True)
-    PrivateTrials(str(state)).read(
+    PrivateTrials(str(state), uid_of_peer).read(
         program,
         "/nowhere/image.boot",
         lambda _relay, _work: b"{}",
@@ -68,7 +69,7 @@ def test_a_nydusd_that_serves_no_mount_is_told_and_nothing_of_it_is_left(
 ) -> None:
     (tmp_path / "state").mkdir()
     with pytest.raises(NydusdError) as caught:
-        PrivateTrials(str(tmp_path / "state")).start(nydusd(tmp_path, script), deadline_s=1)
+        PrivateTrials(str(tmp_path / "state"), uid_of_peer).start(nydusd(tmp_path, script), deadline_s=1)
     assert caught.value.code == "NNA0731"
     assert re.search(cause, caught.value.cause)
     assert list((tmp_path / "state").iterdir()) == []
@@ -100,8 +101,9 @@ def test_what_a_killed_run_left_is_swept_and_a_running_one_is_not(tmp_path: Path
 def test_a_nydusd_does_not_outlive_an_agent_that_is_killed(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     program = (
+        "from agent.netfilter.sock_diag import uid_of_peer\n"
         "from agent.system.trial import PrivateTrials\n"
-        f"PrivateTrials({str(tmp_path / 'state')!r}).read({nydusd(tmp_path, HANGS)!r}, '/x', "
+        f"PrivateTrials({str(tmp_path / 'state')!r}, uid_of_peer).read({nydusd(tmp_path, HANGS)!r}, '/x', "
         "lambda r, w: b'{}', mirror=('127.0.0.1', 9), limit=1, deadline_s=60)"
     )
     child = subprocess.Popen([sys.executable, "-c", program])

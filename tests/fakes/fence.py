@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.errors import FenceError
-from agent.facts.node import FenceAbility
+from agent.facts.node import FenceAbility, Unknown
 from agent.ports import Released
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
@@ -20,7 +20,7 @@ class FakeFence:
         self.clock = clock if clock is not None else FakeClock()
         self.unavailable = ""
         """The reason why nft cannot be used; "" = it can."""
-        self.ability = FenceAbility(
+        self.ability: FenceAbility | Unknown = FenceAbility(
             usable=True, reason="a connect was refused and an open connection destroyed"
         )
         self.table = False
@@ -45,7 +45,9 @@ class FakeFence:
     def available(self) -> str:
         return self.unavailable
 
-    def self_test(self, *, deadline_s: float, mirror: tuple[str, int] | None = None) -> FenceAbility:
+    def self_test(
+        self, *, deadline_s: float, mirror: tuple[str, int] | None = None
+    ) -> FenceAbility | Unknown:
         return FenceAbility(usable=False, reason=self.unavailable) if self.unavailable else self.ability
 
     def assert_table(self) -> None:

@@ -267,12 +267,14 @@ class Faulty:
         self._ask({"fault": {"kind": kind, **settings}})
 
     def ping(self, answer: str) -> None:
-        """What /healthy answers: ok, 503, hang, refuse (the connection is reset). For the stand-in only."""
+        """What /healthy answers: ok, 503, hang, refuse (the connection is reset), odd (see inside/odd.py; the
+        metrics' page is odd too then). For the stand-in only.
+        """
         self._ask({"ping": answer})
 
     def stats(self) -> dict[str, int]:
         """Counts since the start: requests, bytes, blob_requests, blob_bytes (bodies sent), open (connections
-        now), hits (requests that a fault was put on).
+        now), hits (requests that a fault was put on), odd (odd answers).
         """
         return dict(self._ask({"stats": True})["stats"])
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.node import parts, scene
+from agent import paths
+from tests.node import parts, scene, stock
 from tests.node.boot import Node
 from tests.node.others import Knocker, held
 
@@ -148,3 +149,34 @@ def test_another_user_in_the_mirrors_place_is_fenced_from_the_first_look_and_by_
         stage.mirror.start_again()
         node.run(["systemctl", "restart", AGENT])
     scene.wait_for_route(node, "mirror", 30)
+
+
+SQUATTER = f"""\
+[Unit]
+Before=nydus-agent.service
+[Service]
+User=nobody
+Environment=PYTHONPATH={stock.PYTHONPATH_ON_NODE}
+ExecStart=python3 -m tests.node.inside.sockets mirror
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |BothBad: |ForeignListener: )")
+def test_another_user_who_is_in_the_mirrors_place_at_boot_is_fenced_in_the_agents_first_second() -> None:
+    with scene.staged() as stage:
+        node = stage.node
+        node.write("/etc/systemd/system/squatter.service", SQUATTER)
+        node.run(["systemctl", "enable", "squatter.service"])
+        node.reboot()  # after which neither a mirror nor a registry is there
+        node.wait_until(lambda: node.exists(paths.STATUS), 30, "the agent publishes")
+        with Knocker(node) as knocker:
+            knocker.wait_for(300)
+            assert knocker.passed() == [], "no connection reached the other user's socket"
+        status = scene.daemon_status(node)
+        assert (status["route"], status["mirror"]["owner"]) == ("origin", "foreign")
+        assert {one["ok"] for one in status["origins"]} == {False}
+        took_s = status["route_since"] - status["started_at"]
+        print(f"fenced {took_s * 1000:.0f} ms after the agent's start")
+        assert took_s < 1

@@ -31,6 +31,7 @@ DRAGONFLY = (
 
 SURVIVAL = (
     "test_change", "test_confirm_killed", "test_contracts", "test_crash_bench", "test_cut_off",
+    "test_every_state",
     "test_faults", "test_fenced_life", "test_footprint", "test_handed_back", "test_harness",
     "test_hostile_images", "test_kept_knowledge", "test_matrix", "test_packages", "test_pulls",
     "test_refused_plans", "test_remove_tree", "test_restarts", "test_scarcity", "test_snapshotter_root",
@@ -45,7 +46,7 @@ LONG = (
     "test_symptoms", "test_checks", "test_contracts", "test_fenced_life", "test_safety", "test_cut_off",
     "test_convert", "test_packages", "test_newcomer", "test_pulls", "test_levers", "test_remove_tree",
     "test_programs", "test_dragonfly", "test_drift", "test_bench", "test_rollback", "test_mirror_faults",
-    "test_credentials", "test_scarcity",
+    "test_credentials", "test_scarcity", "test_every_state", "test_hostile_node",
 )  # fmt: skip
 """Those of a minute and more, the longest first: one that begins last is waited for while nothing runs beside
 it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -131,6 +132,19 @@ class TestCanary:
                 served.port = None
                 assert await probe.fetch(WINDOW_S) is None
                 assert mirror.accepted == 0
+
+        on_time(work)
+
+    @pytest.mark.parametrize("way", [Way.ERROR, Way.CLOSE, Way.RESET, Way.HANG])
+    def test_a_canary_that_nobody_could_fetch_from_us_accuses_nobody(self, way: Way) -> None:
+        async def work() -> None:
+            with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+                async with SmallMirror() as mirror, canary(mirror) as (probe, served):
+                    served.port, mirror.proxy_way = full.getsockname()[1], way
+                    with socket.create_connection(full.getsockname()):  # there is no room for another one
+                        answer = await probe.fetch(WINDOW_S)
+                    assert isinstance(answer, CanaryFailed)
+                    assert answer.failure is Failure.WANT
 
         on_time(work)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 
 import pytest
 
@@ -15,6 +17,7 @@ from agent.daemon.tasks import task_group
 from agent.health.evidence import Failure, LoopLate, PingFailed, PingOk, SentinelClosed
 from tests.fakes.event_loop import daemons_tasks, on_time, until
 from tests.fakes.mirror import SmallMirror, Way
+from tests.node.inside import odd
 
 WINDOW_S = 0.4
 
@@ -26,6 +29,26 @@ async def pinging(url: str, late: list[PingOk] | None = None, cap_s: float = 2.0
         pinger = Pinger(tasks, parse_url(url), (late if late is not None else []).append, cap_s=cap_s)
         yield pinger
         pinger.close()
+
+
+@contextmanager
+def odd_server(odd_answer: odd.Answer) -> Iterator[str]:
+    """The URL of a server that gives this answer to everybody."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=give, args=(listener.accept()[0],), daemon=True).start()
+
+    def give(client: socket.socket) -> None:
+        with suppress(OSError), client:
+            client.recv(65536)
+            odd.answer(client, (odd_answer,))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/healthy"
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 class TestPing:
@@ -61,6 +84,18 @@ class TestPing:
                 assert isinstance(answer, PingFailed)
                 assert answer.failure is failure
                 assert time.monotonic() - started < WINDOW_S
+
+        on_time(work)
+
+    @pytest.mark.parametrize("odd_answer", odd.OF_A_PING)
+    def test_an_answer_that_nydusd_takes_for_healthy_is_good_however_odd_its_body(
+        self, odd_answer: odd.Answer
+    ) -> None:
+        async def work() -> None:
+            with odd_server(odd_answer) as url:
+                async with pinging(url) as pinger:
+                    assert isinstance(await pinger.ping(WINDOW_S), PingOk)
+                    assert isinstance(await pinger.ping(WINDOW_S), PingOk)
 
         on_time(work)
 

@@ -6,7 +6,7 @@ import pytest
 
 from agent.daemon.lease import PATIENCE_S, FenceLease
 from agent.errors import FenceError
-from agent.facts.node import FenceAbility
+from agent.facts.node import FenceAbility, Unknown
 from agent.ports import Released
 from tests.fakes.clock import FakeClock
 from tests.fakes.daemon import FakeCgroups
@@ -191,6 +191,16 @@ class TestSelfTest:
         stage.lease.test(stage.now)
         stage.fence.ability = FenceAbility(usable=False, reason="a load balancer rewrites addresses")
         stage.clock.sleep(3600)
+        stage.lease.test(stage.now)
+        assert stage.lease.self_test == "ok"
+
+    def test_one_that_could_not_be_tried_is_no_failure_and_is_tried_with_the_next_look(
+        self, stage: Stage
+    ) -> None:
+        stage.fence.ability, well = Unknown("no port is left"), stage.fence.ability
+        stage.lease.test(stage.now)
+        assert (stage.lease.self_test, stage.lease.self_test_reason) == ("not-run", "no port is left")
+        stage.fence.ability = well
         stage.lease.test(stage.now)
         assert stage.lease.self_test == "ok"
 

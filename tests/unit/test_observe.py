@@ -140,20 +140,11 @@ def test_hosts_files_are_looked_for_where_containerd_s_configuration_says() -> N
     assert isinstance(look(made, Config()).file("/etc/cri/certs.d/old.example/hosts.toml"), FileFact)
 
 
-def test_busy_ports_are_seen_in_both_families() -> None:
+def test_busy_ports_are_seen_and_not_guessed() -> None:
     made = node()
-    row = "   0: 0100007F:{:04X} 00000000:0000 {} 00000000:00000000\n"
-    made.files.put("/proc/net/tcp", ("head\n" + row.format(9110, "0A") + row.format(80, "01")).encode())
-    made.files.put("/proc/net/tcp6", ("head\n" + row.format(4001, "0A")).encode())
-    assert look(made, Config()).listening == (4001, 9110)
-    made.files.drop("/proc/net/tcp6")  # a kernel without IPv6
-    assert look(made, Config()).listening == (9110,)
-
-
-@pytest.mark.parametrize("table", ["/proc/net/tcp", "/proc/net/tcp6"])
-def test_a_table_of_sockets_that_cannot_be_read_is_no_table_without_listeners(table: str) -> None:
-    made = node()
-    made.files.unreadable[table] = FileError("NNA0422", f"cannot read {table}", cause="Permission denied")
+    made.tables.held = {9110: 0, 14012: 1000, 80: 0}
+    assert look(made, Config()).listening == (9110, 14012)
+    made.tables.broken = "Permission denied"
     assert isinstance(look(made, Config()).listening, Unknown)
 
 
@@ -180,6 +171,7 @@ def test_no_failing_port_becomes_a_default() -> None:
         fence=broken(FenceError("NNA0801", "no nft")),
         http=broken(HttpError("NNA0821", "no mirror")),
         tls=broken(HttpError("NNA0821", "no loopback")),
+        tables=broken(FenceError("NNA0805", "no table of sockets")),
     )
     seen = observe(config(PLAIN, SECURE), ports)
     parts: list[object] = [

@@ -13,14 +13,8 @@ from collections.abc import Mapping
 from agent import paths
 from agent.config.model import Config
 from agent.containerd.view import quoted
-from agent.facts.node import Binary, Facts, FileFact
+from agent.facts.node import METRICS_PORTS, Binary, Facts, FileFact
 from agent.plan.mounts import renewal_interval_s
-
-METRICS_PORTS = (9110, *range(14010, 14020))
-"""The first free one is used; 9110 is what upstream's sample names.
-
-A busy port ends the snapshotter at its start.
-"""
 
 
 def snapshotter_config(

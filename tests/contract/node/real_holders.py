@@ -6,6 +6,7 @@ import select
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ class _ServiceWorld(HoldersWorld):
         self.port = self.real = CgroupProcesses(CgroupTree())
         _run("systemd-run", "--quiet", f"--unit={_UNIT}", "python3", "-c", _CODE)
         end = time.monotonic() + 10
-        with KernelSockets() as tables:
+        with closing(KernelSockets()) as tables:
             while not (found := tables.find_listener("127.0.0.1", _PORT)) and time.monotonic() < end:
                 time.sleep(0.02)
         assert found is not None
@@ -77,7 +78,7 @@ def test_a_helper_that_ends_is_told_as_an_end_too(world: _ServiceWorld) -> None:
     helper.kill()
     helper.wait(10)
     assert world.wait().ended == (f"sleep (pid {helper.pid})",)
-    with KernelSockets() as tables:
+    with closing(KernelSockets()) as tables:
         assert tables.find_listener("127.0.0.1", _PORT) == world.listens
 
 

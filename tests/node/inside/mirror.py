@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
+from tests.node.inside import odd
 from tests.node.inside.faults import Switchboard
 from tests.node.inside.relay import Connection, Door, GoneError, Log, Request, Upstream, UpstreamError, reset
 
@@ -171,11 +172,17 @@ class Small:
             if self._board.ping == "refuse":
                 reset(client)
                 return
+            if self._board.ping == "odd":
+                odd.answer(client, odd.OF_A_PING)
+                return
             found = method == "GET" and path == "/healthy"
             _answer(client, 503 if found and self._board.ping != "ok" else 200 if found else 404, b"")
 
     def metrics(self, client: socket.socket) -> None:
         for method, path in _requests(client):
+            if self._board.ping == "odd":
+                odd.answer(client, odd.OF_METRICS)
+                return
             found = method == "GET" and path == "/metrics"
             _answer(
                 client,
@@ -223,7 +230,7 @@ def main() -> None:
     options = parser.parse_args()
     metrics = Metrics()
     log = TaskLog(options.log, metrics)
-    board = Switchboard(lambda: dict(log.totals))
+    board = Switchboard(lambda: {**log.totals, "odd": odd.turns.total()})
     rules = [Rule(rule["regex"], rule.get("useTLS", False)) for rule in json.loads(options.rules)]
     mirror = Mirror(rules, options.registry, _peers(options.peers), log, board, metrics)
     small = Small(board, metrics)
