@@ -87,21 +87,24 @@ class HttpServer:
         self._listen(opened, f"listener on {host}:{self.port}")
         return ""
 
-    def listen_unix(self, path: str) -> None:
-        """Listen on a socket file of ours, 0660. Raises OSError."""
-        with contextlib.suppress(FileNotFoundError):
-            Path(path).unlink()  # a former run's
+    def listen_unix(self, path: str) -> str:
+        """Listen on a socket file of ours, 0660, anew where that was taken away; "" or why not."""
+        if self._socket is not None and Path(path).exists():
+            return ""
+        self.close()
         opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         before = os.umask(0o117)
         try:
+            Path(path).unlink(missing_ok=True)  # a former run's
             opened.bind(path)
             opened.listen(_WAITING)
-        except OSError:
+        except OSError as error:
             opened.close()
-            raise
+            return os.strerror(error.errno or errno.EIO)
         finally:
             os.umask(before)
         self._listen(opened, f"listener on {path}")
+        return ""
 
     def close(self) -> None:
         """Stop listening; who has asked already is answered."""
