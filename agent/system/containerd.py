@@ -353,7 +353,7 @@ def _error(address: str, method: str, error: Any) -> ContainerdError:  # noqa: A
 
 def _version(text: str) -> Version:
     """(1, 7, 24) of "1.7.24~ds1" or "v1.7.24"; () where there is no number."""
-    match = re.search(r"\d+(?:\.\d+)*", text)
+    match = re.search(r"[0-9]{1,9}(?:\.[0-9]{1,9}){0,9}", text)
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
