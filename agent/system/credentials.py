@@ -11,12 +11,14 @@ followed. Nothing is taken from the environment.
 
 from __future__ import annotations
 
+import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlencode, urlsplit
 
-from agent.errors import CredentialError, FileError, PortError
+from agent.config.load import open_to_others
+from agent.errors import CredentialError, FileError, PortError, Problem
 from agent.facts.node import FileFact
 from agent.outside_json import json_value
 from agent.ports import Credential, Files, Finished, HttpAnswer, Looked, Processes, Secret
@@ -89,6 +91,10 @@ class DockerCredentials:
     def _parsed(self, fact: FileFact) -> DockerConfig:
         """Raises CredentialError NNA1201 with every problem, of the file's rights too."""
         config, problems = docker_config.inspected(fact, self._owners)
+        where = open_to_others(posixpath.dirname(fact.path))
+        if where:
+            reason = "others may put another file there"
+            problems = (*problems, Problem(fact.path, "", where, reason, f"chmod go-w {where}"))
         if problems:
             raise CredentialError(
                 "NNA1201", f"the credentials in {fact.path} cannot be used as they are", problems=problems
