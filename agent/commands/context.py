@@ -49,8 +49,8 @@ class Context:
             return f"uid {self.uid}"
 
     def load_config(self, *, trusted: bool = False) -> LoadedConfig:
-        """The operator's configuration; its warnings go to stderr. `trusted`: for a verb that changes the node,
-        so not one that others may write. Raises ConfigError with every problem.
+        """The operator's configuration; its warnings go to stderr. `trusted`: where the node is changed,
+        others may not write it. Raises ConfigError with every problem.
         """
         loaded = load(self.config_file, self.conf_d, trusted=trusted)
         for warning in loaded.warnings:

@@ -8,7 +8,7 @@ import posixpath
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path
 
 from agent import paths
 from agent.config.model import Config
@@ -100,8 +100,8 @@ def open_to_others(path: str) -> str:
     """The first of a file (or directory), those above it, and what they are links to, that another user than
     root and this one may change; "" = none. A sticky directory far above lets nobody touch what is root's.
     """
-    for one in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):
-        for place in (one, *map(str, PurePosixPath(one).parents)):
+    for one in dict.fromkeys((str(Path(path).absolute()), str(Path(path).resolve()))):
+        for place in (one, *map(str, Path(one).parents)):
             with contextlib.suppress(OSError):
                 seen = os.lstat(place)
                 group = seen.st_mode & stat.S_IWGRP and seen.st_gid not in (0, os.getegid())

@@ -5,7 +5,7 @@ password is the fleet's. A file without a secret may be read by everyone, but on
 helper runs.
 
 A token server's URL comes from the registry, and our credential goes there. So it is https, or the registry
-itself is spoken to in clear; never a link-local address (clouds keep credentials there); and no redirect is
+itself is spoken to in clear; never a cloud's metadata (it has credentials); and no redirect is
 followed. Nothing is taken from the environment.
 """
 

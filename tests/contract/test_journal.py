@@ -108,11 +108,15 @@ class TestLines:
         os.write(write, text[20:])
         assert [line.text for line in journal.lines()] == ["whole"]
 
-    @pytest.mark.parametrize(
-        "entry",
-        ["{broken", "{}", "[]", '"x"', "7", *('{"_SYSTEMD_UNIT": "x.service", "__MONOTONIC_TIMESTAMP": %s}' % at
-         for at in ('"%s"' % ("9" * 400), '"²"', '"-1"', '"1.5"', '"1_0"', "null", "[]"))],
-    )  # fmt: skip
+    @pytest.mark.parametrize("at", [f'"{"9" * 400}"', '"²"', '"-1"', '"1.5"', '"1_0"', "null", "[]", "}"])
+    def test_an_entry_without_a_time_counts_as_dropped(
+        self, written: tuple[UnitJournal, int], at: str
+    ) -> None:
+        self.test_what_is_no_entry_counts_as_dropped(
+            written, f'{{"_SYSTEMD_UNIT": "x.service", "__MONOTONIC_TIMESTAMP": {at}}}'
+        )
+
+    @pytest.mark.parametrize("entry", ["{broken", "{}", "[]", '"x"', "7"])
     def test_what_is_no_entry_counts_as_dropped(self, written: tuple[UnitJournal, int], entry: str) -> None:
         journal, write = written
         os.write(write, f"{entry}\n".encode())
