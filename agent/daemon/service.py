@@ -51,7 +51,7 @@ class Service:
         self.ports = ports
         self.places = places
         self.record = Record()
-        self.drift = Drift(ports.watch, self._config.containerd.config, places)
+        self.drift = Drift(ports.watch, ports.changer, self._config.containerd.config, places)
         self.canary = CanaryObject()
         self._memory_file = MemoryFile(places.memory)
         self._listeners: _Listeners | None = None

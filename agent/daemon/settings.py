@@ -31,7 +31,6 @@ class Places:
     owner: int = 0
     expected: str = paths.EXPECTED
     drift: str = paths.DRIFT
-    lock: str = paths.LOCK
     root: str = "/"
     memory: str = paths.MEMORY
 
@@ -46,7 +45,7 @@ class Places:
 
         return cls(
             at(paths.STATUS), at(paths.API_SOCKET), at(paths.REQUESTS), at(paths.EFFECTIVE), at(paths.PIN),
-            at(paths.PROOF), os.geteuid(), at(paths.EXPECTED), at(paths.DRIFT), at(paths.LOCK), root,
+            at(paths.PROOF), os.geteuid(), at(paths.EXPECTED), at(paths.DRIFT), root,
             at(paths.MEMORY),
         )  # fmt: skip
 
