@@ -13,6 +13,8 @@ page and the journal's catalogue. An error is printed as::
 from __future__ import annotations
 
 import enum
+import functools
+import re
 import traceback
 from dataclasses import dataclass
 
@@ -66,6 +68,43 @@ class AgentError(Exception):
         self.seen = (*seen, *map(str, problems))
         self.try_ = try_
         self.problems = problems
+
+
+def hide(text: str) -> str:
+    """A text of another program, or a file, as it may be shown: without the values of keys that are called as
+    secrets are, the users and the queries of URLs (which may be signatures), and bearers' tokens.
+    """
+    for pattern, shown in _secrets():
+        text = pattern.sub(shown, text)
+    return text
+
+
+_HEADER = "(?:proxy-|www-)?authorization | (?:set-)?cookie"
+_KEY = r"""password | passwd | passphrase | pwd | token | secret | auth | credentials? | signature | sig
+    | (?:api|access|secret|private|account|shared|encryption) [-_]?key (?:[-_]?(?:id|secret))?"""
+_VALUE = r"""(?: "{3}(?:.|\n)*?"{3} | \'{3}(?:.|\n)*?\'{3} | "(?:\\.|[^"\\])*" | '[^']*' | ["'][^\n]*
+    | \[[^\]]{0,4000}\] | [|>][-+]?[ ]*(?:\n[ \t]+[^\n]*)+ | (?:basic|bearer)\s+\S+ | [^\s,}\]]+ )"""
+_REST = r"(?: \[[^\]]{0,4000}\] | [^\n\"'\]}] )*"
+"""Of a line: a header has words and commas in it."""
+
+
+@functools.cache
+def _secrets() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """With what each is replaced by; compiled where something is shown, because that takes milliseconds."""
+
+    def named(key: str, value: str) -> tuple[re.Pattern[str], str]:
+        before = r"""(["']? (?<![\w.-]) [\w.-]{0,64}? (?:""" + key + r""")\b ["']? \s* [=:] \s*)"""
+        return re.compile(before + value, re.IGNORECASE | re.VERBOSE), r"\1<hidden>"
+
+    option = r"(\s --? [\w-]{0,64}? (?:" + _KEY + r") \s+ (?!-))" + _VALUE
+    return (
+        named(_HEADER, r"(?: (?=[\"'\[|>])" + _VALUE + "|" + _REST + ")"),
+        named(_KEY, _VALUE),
+        (re.compile(option, re.IGNORECASE | re.VERBOSE), r"\1<hidden>"),
+        (re.compile(r"\b(bearer\s+)(?=\S*[0-9=])[\w+/=.~-]{16,}", re.IGNORECASE), r"\1<hidden>"),
+        (re.compile(r"(://)[^/?#\s\"']+@"), r"\1<hidden>@"),
+        (re.compile(r"((?<![\w/:.])https?://[^\s?\"'<>]+)\?[^\s\"'<>)]+"), r"\1?<hidden>"),
+    )
 
 
 def of_a_bug(error: BaseException, try_: str = "report it with the output of this command") -> AgentError:

@@ -1,5 +1,5 @@
-"""The one reader of JSON that came from outside: containerd's content, registries, nydusd, files that others
-write.
+"""The one reader of JSON that came from outside (containerd's content, registries, nydusd, files that others
+write), and of figures.
 
 Python's own reader has four faults for such text. It recurses: a text that is nested deeply ends it with an
 error that nobody expects. It takes numbers that JSON does not have (NaN, Infinity, 1e999), with which
@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 CAP = 64 << 20
 """Bytes. The readers of sockets and files have smaller bounds of their own."""
@@ -79,6 +80,49 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def whole(text: object) -> int | None:
+    """The whole number from 0 on that a text is, in ASCII's digits; None where it is none or too long."""
+    word = str(text)
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= DIGITS else None
+
+
 def mapping(value: object) -> dict[str, Any]:
     """A member that must be an object; where it is none, one without members."""
     return value if isinstance(value, dict) else {}
+
+
+# The figures of dfdaemon (Prometheus' exposition format). Whoever listens on its port writes them: each
+# counts only where it is one, and no line costs more than its length.
+
+LINE_CAP = 1 << 14
+"""Characters; labels hold a task's tag and application."""
+_LARGEST = 1e15
+_FIGURE = re.compile(r"[0-9]{1,20}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
+
+
+class Sample(NamedTuple):
+    """One figure from 0 on; `labels` are as they stand between the braces."""
+
+    name: str
+    labels: str
+    value: float
+
+
+def sample(line: str) -> Sample | None:
+    """The figure of a line. None: it is a comment, too long, has a time stamp or no counter's value."""
+    head, _, value = line.strip().rpartition(" ")
+    name, brace, labels = head.partition("{")
+    if len(line) > LINE_CAP or (brace and not labels.endswith("}")) or not _FIGURE.fullmatch(value):
+        return None
+    number = float(value)
+    return Sample(name, labels[:-1], number) if number <= _LARGEST else None
+
+
+def samples(page: str) -> Iterator[Sample]:
+    """All figures of a page."""
+    yield from filter(None, map(sample, page.split("\n")))
+
+
+def total(page: str, name: str) -> int:
+    """The sum of a counter over all its labels; 0 before its first increment."""
+    return int(sum(one.value for one in samples(page) if one.name == name))

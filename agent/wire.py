@@ -211,6 +211,7 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     from agent.ports import DaemonPorts
     from agent.system import journal, resident
     from agent.system.journal import UnitJournal
+    from agent.system.ledger import DiskLedger
     from agent.system.resident import InotifyWatch, SystemdNotify, SystemNames
 
     journal.configure()
@@ -226,6 +227,7 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
         names=SystemNames(),
         journal=UnitJournal(paths.SNAPSHOTTER_UNIT),
         mirror_processes=CgroupProcesses(cgroups),
+        changer=DiskLedger(paths.STATE_DIR).holder,
         processes=_processes,
     )
 

@@ -48,9 +48,11 @@ class Context:
         except KeyError:
             return f"uid {self.uid}"
 
-    def load_config(self) -> LoadedConfig:
-        """The operator's configuration; its warnings go to stderr. Raises ConfigError with every problem."""
-        loaded = load(self.config_file, self.conf_d)
+    def load_config(self, *, trusted: bool = False) -> LoadedConfig:
+        """The operator's configuration; its warnings go to stderr. `trusted`: where the node is changed,
+        others may not write it. Raises ConfigError with every problem.
+        """
+        loaded = load(self.config_file, self.conf_d, trusted=trusted)
         for warning in loaded.warnings:
             self.console.warn(warning)
         return loaded

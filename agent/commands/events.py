@@ -12,6 +12,7 @@ from agent.commands.state.picture import take
 from agent.console import Console, Part, Tone, Toned
 from agent.documents.status import Change
 from agent.errors import Exit
+from agent.outside_json import whole
 
 HELP = "list when reads changed their way and when the mirror was found well or bad"
 NEEDS_ROOT = False
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 def count(text: str) -> int:
     """A number of transitions, for argparse. Raises ArgumentTypeError."""
-    number = int(text) if text.isascii() and text.isdigit() else 0
+    number = whole(text) or 0
     if not 1 <= number <= MOST:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to {MOST}")
     return number

@@ -28,7 +28,7 @@ from agent.errors import Exit, PlanError
 from agent.facts.node import Effective, Facts
 from agent.node import installed
 from agent.node.machine import node_identity
-from agent.outside_json import json_object, mapping
+from agent.outside_json import json_object, mapping, whole
 from agent.plan import images, show
 from agent.plan.show import changes, decided
 from agent.ports import Files, Ports
@@ -80,9 +80,9 @@ def generation(text: str) -> int:
     """
     if text == "none":
         return 0
-    if not (text.isascii() and text.isdigit()):
+    if (number := whole(text)) is None:
         raise argparse.ArgumentTypeError(f"{text} is not the number of a generation")
-    return int(text)
+    return number
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:

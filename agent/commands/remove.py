@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConfigError, LockedError, ApplyError (NNA0411: containers run), PlanError."""
-    config = context.load_config().config
+    config = context.load_config(trusted=True).config
     ports = wire.root_ports(config)
     with surroundings(context.console) as around:
         with ports.ledger.lock("remove"):

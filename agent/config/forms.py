@@ -91,17 +91,31 @@ def _bad_address(host: str) -> Complaint | None:
     if address is None:
         fix = "write 127.0.0.1" if host == "localhost" else "write the address that it stands for"
         return f"names a host ({host}); the fence and nydusd need an address that DNS cannot change", fix
-    if is_link_local(address):
-        return f"{address} is link-local (cloud metadata lives there)", "write the mirror's own address"
+    if is_metadata(address):
+        return f"{address} is link-local, or a cloud's metadata", "write the mirror's own address"
     if address.is_unspecified or address.is_multicast:
         return f"{address} is no address of a single host", "write 127.0.0.1 for a mirror on this node"
     return None
 
 
-def is_link_local(address: Address) -> bool:
-    """Whether an address is one that is never asked: 169.254/16 and fe80::/10, mapped ones too."""
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_link_local
+_METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"),
+    )
+)
+"""Of Azure, Alibaba, Oracle, AWS and Google, where that is not link-local; it hands out credentials."""
+_AROUND_IPV4 = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96")))
+
+
+def is_metadata(address: Address) -> bool:
+    """Whether it is never asked: link-local, or a cloud's metadata, an IPv4 address within IPv6 too."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if any(address in network for network in _AROUND_IPV4) and not address.is_loopback:
+            address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        else:
+            address = address.sixtofour or address
+    return address.is_link_local or address in _METADATA
 
 
 def _mirror_url(text: str) -> Complaint | None:

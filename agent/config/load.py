@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from agent import paths
 from agent.config.model import Config
@@ -33,25 +35,29 @@ def load(
     *,
     candidate: str = "",
     required: bool = False,
+    trusted: bool = False,
 ) -> LoadedConfig:
     """The base file, then conf.d/*.toml by name, then `candidate` (a drop-in that is not in place yet).
 
     A base file (unless `required`) or conf.d that is not there is no error: the defaults fit a node with a
-    local dfdaemon.
+    local dfdaemon. With `trusted` it is refused where others than root may write it; else that is a warning.
     Raises ConfigError with every problem (NNA0101; NNA0102 where files could only not be read).
     """
     documents: list[TomlDocument] = []
     unreadable: list[Problem] = []
     warnings: list[str] = []
     for path, drop_in, optional in _files(config_file, conf_d, candidate, unreadable, warnings):
-        text = _read(path, unreadable, warnings, optional=optional and not required)
+        text = _read(path, unreadable, optional=optional and not required)
         if text is not None:
             documents.append(TomlDocument(path, text, drop_in))
     parsed = parse(documents)
-    problems = (*unreadable, *parsed.problems)
+    files = (posixpath.dirname(config_file), conf_d, *(document.file for document in documents))
+    others = tuple(map(_of_others, dict.fromkeys(filter(None, map(open_to_others, files)))))
+    warnings += () if trusted else map(str, others)
+    problems = (*unreadable, *parsed.problems, *(others if trusted else ()))
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        if parsed.problems:
+        if parsed.problems or len(problems) > len(unreadable):
             raise ConfigError(
                 "NNA0101", f"the configuration is wrong ({count}), nothing was touched", problems
             )
@@ -85,7 +91,29 @@ def _files(
         yield candidate, True, False
 
 
-def _read(path: str, unreadable: list[Problem], warnings: list[str], *, optional: bool) -> str | None:
+def _of_others(place: str) -> Problem:
+    reason = "can be written by others than root: they decide what root does"
+    return Problem(place, "", "", reason, f"chown root:root {place} && chmod go-w {place}")
+
+
+def open_to_others(path: str) -> str:
+    """The first of a file (or directory), those above it, and what they are links to, that another user than
+    root and this one may change; "" = none. A sticky directory far above lets nobody touch what is root's.
+    """
+    for one in dict.fromkeys((str(Path(path).absolute()), str(Path(path).resolve()))):
+        for place in (one, *map(str, Path(one).parents)):
+            with contextlib.suppress(OSError):
+                seen = os.lstat(place)
+                group = seen.st_mode & stat.S_IWGRP and seen.st_gid not in (0, os.getegid())
+                sticky = seen.st_mode & stat.S_ISVTX and place != one
+                loose = group or seen.st_mode & stat.S_IWOTH
+                foreign = seen.st_uid not in (0, os.geteuid())
+                if not stat.S_ISLNK(seen.st_mode) and (foreign or (loose and not sticky)):
+                    return place
+    return ""
+
+
+def _read(path: str, unreadable: list[Problem], *, optional: bool) -> str | None:
     """The text of a regular file of bounded size; None where it is not there or was noted in `unreadable`."""
     try:
         content, seen = _content(path)
@@ -99,10 +127,6 @@ def _read(path: str, unreadable: list[Problem], warnings: list[str], *, optional
     elif len(content) > SIZE_CAP:
         wrong = Problem(path, "", "", f"is larger than {SIZE_CAP} bytes", "is it the right file?")
     else:
-        if seen.st_mode & stat.S_IWOTH or seen.st_uid not in (0, os.geteuid()):
-            warnings.append(
-                f"{path} can be written by others than root: they decide what root does; chown and chmod it"
-            )
         try:
             return content.decode()
         except UnicodeDecodeError as error:

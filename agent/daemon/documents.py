@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from agent.codec import DocumentError, from_json
+from agent.config.forms import endpoint_of
 from agent.documents.status import CheckState, EffectiveDocument, PinStatus, ProofDocument
 from agent.durations import in_words
 from agent.facts.node import Moment
@@ -100,6 +101,9 @@ def applied(effective: Loose | None) -> Applied:
         return Applied(Mode.UNKNOWN, "nothing was applied on this node yet (nydus-agent apply)")
     try:
         found = from_json(EffectiveDocument, {key: effective[key] for key in _WATCHED if key in effective})
+        for key, url in (("mirror_url", found.mirror_url), ("ping_url", found.ping_url)):
+            if url and endpoint_of(url) is None:
+                raise DocumentError(key, "is no URL")
     except DocumentError as error:
         return Applied(Mode.UNKNOWN, f"effective.json: {error}")
     # The first reason is that of the switch; the others are told by `status`, which reads the same document.
@@ -131,7 +135,7 @@ def pin(document: Loose | None, moment: Moment) -> PinStatus | None:
         return None
     return PinStatus(
         Route(str(route)), moment.now + left_s, _text(document.get("reason")), _text(document.get("by")),
-        at or None
+        at if at and at > 0 else None,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ No polling: inotify tells of files, and of systemd's own marks of units that run
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agent import paths
@@ -38,8 +38,11 @@ _REQUEST = "drift"
 class Drift:
     """The watched files, what is known to be wrong with them, and the request for an inspection."""
 
-    def __init__(self, watch: Watch, containerd_config: str, places: Places) -> None:
+    def __init__(
+        self, watch: Watch, changer: Callable[[], int], containerd_config: str, places: Places
+    ) -> None:
         self._watch = watch
+        self._changer = changer
         self._places = places
         self._request_dir = Path(places.requests)
         self._containerd_config = containerd_config
@@ -119,7 +122,7 @@ class Drift:
 
     def ask(self, now: float) -> bool:
         """Put the request for an inspection down once the changes have settled; whether that was done now."""
-        if now >= self._tell_at and self._change_under_way():
+        if now >= self._tell_at and self._changer():
             self._tell_at = now + _SETTLE_S  # it proves at its end, which a slow node is long in coming to
         elif now >= self._tell_at:
             self.changed = self._unproved
@@ -159,17 +162,6 @@ class Drift:
 
     def _at(self, path: str) -> str:
         return path if self._places.root == "/" else str(Path(self._places.root) / path.lstrip("/"))
-
-    def _change_under_way(self) -> bool:
-        """Whether somebody holds the lock of changes: the kernel lists it for everyone (proc_locks(5))."""
-        try:
-            inode = Path(self._places.lock).stat().st_ino
-            with open(self._at("/proc/locks")) as locks:
-                rows = [line.split() for line in locks]
-        except OSError:
-            return False
-        held = (row[5].rpartition(":")[2] for row in rows if len(row) > 5 and row[1] == "FLOCK")
-        return str(inode) in held
 
     def _files(self) -> set[str]:
         expected = self._expected

@@ -19,6 +19,7 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from agent.daemon.http_client import fields
+from agent.outside_json import whole
 
 _HEADER_CAP = 8192
 _DEADLINE_S = 2.0
@@ -87,21 +88,24 @@ class HttpServer:
         self._listen(opened, f"listener on {host}:{self.port}")
         return ""
 
-    def listen_unix(self, path: str) -> None:
-        """Listen on a socket file of ours, 0660. Raises OSError."""
-        with contextlib.suppress(FileNotFoundError):
-            Path(path).unlink()  # a former run's
+    def listen_unix(self, path: str) -> str:
+        """Listen on a socket file of ours, 0660, anew where that was taken away; "" or why not."""
+        if self._socket is not None and Path(path).exists():
+            return ""
+        self.close()
         opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         before = os.umask(0o117)
         try:
+            Path(path).unlink(missing_ok=True)  # a former run's
             opened.bind(path)
             opened.listen(_WAITING)
-        except OSError:
+        except OSError as error:
             opened.close()
-            raise
+            return os.strerror(error.errno or errno.EIO)
         finally:
             os.umask(before)
         self._listen(opened, f"listener on {path}")
+        return ""
 
     def close(self) -> None:
         """Stop listening; who has asked already is answered."""
@@ -211,19 +215,14 @@ def _ranged(response: Response, wanted: str) -> tuple[Response, str]:
     allows."""
     first, dash, last = wanted.removeprefix("bytes=").partition("-")
     size = len(response.body)
-    sound = wanted.startswith("bytes=") and dash and _is_number(first) and (_is_number(last) or not last)
-    if response.status != 200 or not sound:
+    start, end = whole(first), whole(last) if last else size
+    if response.status != 200 or not wanted.startswith("bytes=") or not dash or start is None or end is None:
         return response, ""
-    start, end = int(first), min(int(last), size - 1) if last else size - 1
+    end = min(end, size - 1)
     if start > end:
         return Response(416, b"", response.type), f"Content-Range: bytes */{size}\r\n"
     part = Response(206, response.body[start : end + 1], response.type)
     return part, f"Content-Range: bytes {start}-{end}/{size}\r\n"
-
-
-def _is_number(text: str) -> bool:
-    """Digits that int() takes: others than ASCII's, and thousands of them, it does not."""
-    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def _encoded(response: Response, extra: str = "", *, body: bool = True) -> bytes:

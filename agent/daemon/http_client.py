@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from agent.config.forms import is_link_local
+from agent.config.forms import is_metadata
 from agent.health.evidence import Failure
 
 _HEADER_CAP = 16384
@@ -266,10 +266,10 @@ def fields(lines: Iterable[str]) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=32)
-def link_local(host: str) -> bool:
-    """Whether `host` is an address that is never asked (`is_link_local`); a name is none."""
+def _is_metadata(host: str) -> bool:
+    """Whether `host` is an address that is never asked; a name is none."""
     try:
-        return is_link_local(_address(host.partition("%")[0]))
+        return is_metadata(_address(host.partition("%")[0]))
     except ValueError:
         return False
 
@@ -283,8 +283,8 @@ def _request(path: str, authority: str, headers: Headers) -> bytes:
 
 def _opened(host: str, where: str) -> socket.socket:
     """A socket that never waits. Raises ProbeError."""
-    if link_local(host):
-        detail = f"{host} is link-local, where a cloud's metadata lives: not asked"
+    if _is_metadata(host):
+        detail = f"{host} is link-local, or a cloud's metadata: not asked"
         raise ProbeError(Failure.UNREACHABLE, detail)
     try:
         family = socket.AF_INET if _address(host).version == 4 else socket.AF_INET6

@@ -53,6 +53,7 @@ class Record:
         self.symptoms = SymptomsSeen()
         self._conditions: dict[str, ConditionStatus] = {}
         self._drift: tuple[str, ...] = ()
+        self._bugs: dict[str, str] = {}
 
     def transition(self, change: Transition) -> None:
         """The health state or the route changed."""
@@ -77,10 +78,12 @@ class Record:
         tell(text, message_id=kind, **fields)
 
     def bug(self, done: str, error: Exception) -> None:
-        """A bug of ours has shown itself; `done` says what came of it."""
+        """A bug of ours has shown itself; `done` says what came of it. The same is logged once."""
         self.counts.add("internal_errors_total")
         text = f"{done} because of a bug"
-        self.log.error(text, exc_info=error, message_id=Message.INTERNAL)
+        if self._bugs.get(done) != repr(error):  # it may show itself each second
+            self.log.error(text, exc_info=error, message_id=Message.INTERNAL)
+        self._bugs[done] = repr(error)
 
     def symptom(self, symptom: Symptom) -> None:
         """A real read met a failure of the mirror."""

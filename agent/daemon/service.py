@@ -51,24 +51,21 @@ class Service:
         self.ports = ports
         self.places = places
         self.record = Record()
-        self.drift = Drift(ports.watch, self._config.containerd.config, places)
+        self.drift = Drift(ports.watch, ports.changer, self._config.containerd.config, places)
         self.canary = CanaryObject()
         self._memory_file = MemoryFile(places.memory)
         self._listeners: _Listeners | None = None
         self._port_problem = ""
+        self._unheard = ""
         self._session: Session | None = None
         self._view: View | None = None
         self._viewed_at = 0.0
         self._marks: tuple[object, ...] = ()
         self._turned_at = 0.0
         self._encoder = publish.Encoder()
-        self._unpublished = ""
-        """The bug that keeps status.json from being written, which is told once."""
 
     async def run(self) -> None:
-        """Until SIGTERM. Raises OSError where the runtime directory cannot be used, and whatever bug ends a
-        task: the fence stays as it is then.
-        """
+        """Until SIGTERM. Raises whatever bug ends a task: the fence stays as it is then."""
         text = f"nydus-agent {__version__} has started"
         self.record.log.info(text, message_id=Message.STARTED)
         loop = asyncio.get_running_loop()
@@ -87,7 +84,6 @@ class Service:
         async with task_group() as tasks:
             listeners = self._listeners = _Listeners(self, tasks)
             try:
-                listeners.api.listen_unix(self.places.api_socket)
                 self._listen(listeners)
                 tasks.create_task(self._listen_again(listeners), name="listeners")
                 tasks.create_task(self._watch_files(), name="changed files")
@@ -185,7 +181,12 @@ class Service:
     # What is watched besides the mirror
 
     def _listen(self, listeners: _Listeners) -> None:
-        """Bring up the listeners that are not up."""
+        """Bring up the listeners that are not up. Where /run cannot be written the node is guarded too."""
+        unheard = listeners.api.listen_unix(self.places.api_socket)
+        if unheard and unheard != self._unheard:
+            text = f"nobody can ask {self.places.api_socket}: {unheard}"
+            self.record.log.error(text)
+        self._unheard = unheard
         why = listeners.listen(self._config)
         if why is not None:
             port = self._config.endpoint.port
@@ -268,9 +269,7 @@ class Service:
         try:
             self._publish(session, self._turned_at)
         except Exception as error:  # noqa: BLE001 - the node is guarded also where nobody can be told of it
-            if self._unpublished != repr(error):
-                self.record.bug("status.json was not written", error)
-            self._unpublished = repr(error)
+            self.record.bug("status.json was not written", error)
 
     def _publish(self, session: Session, now: float) -> None:
         self._memory_file.save(session.memory)
@@ -282,7 +281,6 @@ class Service:
         with contextlib.suppress(OSError):
             # No room in /run: the sockets still tell, and the next time tries again.
             publish.write(self.places.status, self._encoder.encode(view))
-        self._unpublished = ""
         if before is None or publish.sentence(before) != publish.sentence(view):
             self.ports.notify.send(f"STATUS={publish.sentence(view)}")
 

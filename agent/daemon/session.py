@@ -174,8 +174,8 @@ class Session:
     def _look_first(self) -> None:
         """In the order that keeps a running fence: what fences without the mirror's fault, adoption, mode,
         owner."""
-        self._try_first(self.lease.find_clients)
-        self._try_first(self._read_pin)
+        self._try(self.lease.find_clients)
+        self._try(self._read_pin)
         if self.pin is None and self.state.pin is not None:
             self.take(Pinned(None))
         while self._events:
@@ -185,14 +185,14 @@ class Session:
         self._told = self.state  # the mode is where the story begins, not a part of it
         if left_s and self.state.fence is None:
             self._step(Adopted(left_s))
-        self._try_first(self.check_owner)
+        self._try(self.check_owner)
 
-    def _try_first(self, look: Callable[[], None]) -> None:
+    def _try(self, act: Callable[..., None], *given: object) -> None:
+        """A bug in it must not end the protection of the node: what is known already holds the route."""
         try:
-            look()
-        # What a former run knew holds the route; the chores look again.
+            act(*given)
         except Exception as error:  # noqa: BLE001
-            self.record.bug("a first look was left out", error)
+            self.record.bug(f"{act.__name__.strip('_')} was not done", error)
 
     def _adopt(self) -> float:
         """Seconds left of a fence that a former session or run has left. Where it is known why, it stays."""
@@ -248,13 +248,7 @@ class Session:
         """Take what has come, also by the taking itself."""
         self._takes = False
         while self._events and self.ending is None:
-            event = self._events.popleft()
-            try:
-                self._handle(event)
-            except Exception as error:  # noqa: BLE001
-                # A bug in the treatment of one event must not end the protection of the node. A tick that
-                # fails does not feed the watchdog.
-                self.record.bug("an event was dropped", error)
+            self._try(self._handle, self._events.popleft())  # a tick that fails does not feed the watchdog
         self._takes = True
 
     def _handle(self, event: Event) -> None:
@@ -354,17 +348,20 @@ class Session:
         if now - self._chores_at < CHORES_S:
             return
         self._chores_at = now
-        self._read_documents()
+        self._try(self._read_documents)
         if now - self._listener.owner_at >= _OWNER_S:  # a canary that has come back has looked already
             self.check_owner()
-        proof = proof_of(self.proof.load())
-        if self._service.drift.maintain(now, self.state.health_state, self.record.health_since, proof):
-            self.record.counts.add("inspections_requested_total")
-        self._symptoms.check()
+        self._try(self._look_for_drift)
+        self._try(self._symptoms.check)
         self.lease.maintain(now, fenced=self._fenced())
         self._tell()
         self._service.publish()
         self._service.ports.notify.send("WATCHDOG=1")
+
+    def _look_for_drift(self) -> None:
+        proof = proof_of(self.proof.load())
+        if self._service.drift.maintain(_now(), self.state.health_state, self.record.health_since, proof):
+            self.record.counts.add("inspections_requested_total")
 
     def _read_documents(self) -> None:
         applied_now = applied(self._effective.load())

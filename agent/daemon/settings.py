@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import paths
+from agent.config.forms import Form
 from agent.config.model import Config, Refusals, RegistryHost, Scheme
 from agent.daemon.documents import Applied
 from agent.daemon.http_client import Url, parse_url
@@ -30,7 +31,6 @@ class Places:
     owner: int = 0
     expected: str = paths.EXPECTED
     drift: str = paths.DRIFT
-    lock: str = paths.LOCK
     root: str = "/"
     memory: str = paths.MEMORY
 
@@ -45,7 +45,7 @@ class Places:
 
         return cls(
             at(paths.STATUS), at(paths.API_SOCKET), at(paths.REQUESTS), at(paths.EFFECTIVE), at(paths.PIN),
-            at(paths.PROOF), os.geteuid(), at(paths.EXPECTED), at(paths.DRIFT), at(paths.LOCK), root,
+            at(paths.PROOF), os.geteuid(), at(paths.EXPECTED), at(paths.DRIFT), root,
             at(paths.MEMORY),
         )  # fmt: skip
 
@@ -127,11 +127,12 @@ def origins(hosts: Sequence[RegistryHost], in_use: Sequence[str]) -> tuple[Origi
     """The operator's registries and those that root's verbs saw in use ("host" or "host:port"), each once."""
     schemes = {entry.host: entry.scheme for entry in hosts}
     names = dict.fromkeys([*schemes, *in_use])
-    return tuple(_origin(name, tls=schemes.get(name, Scheme.HTTPS) is Scheme.HTTPS) for name in names)
+    known = (name for name in names if Form.REGISTRY.complaint(name) is None)
+    return tuple(_origin(name, tls=schemes.get(name, Scheme.HTTPS) is Scheme.HTTPS) for name in known)
 
 
 def _origin(name: str, *, tls: bool) -> Origin:
     host, colon, port = name.rpartition(":")
-    if colon and port.isdigit() and not host.endswith(":"):
+    if colon and port.isdigit():
         return Origin(host.strip("[]"), int(port), tls)
     return Origin(name.strip("[]"), 443 if tls else 80, tls)

@@ -16,6 +16,7 @@ from agent.daemon.http_client import CLOSE, Connection, ProbeError, Url
 from agent.daemon.tasks import jittered
 from agent.health.evidence import Symptom, SymptomKind, SymptomsUnknown
 from agent.health.symptoms import classify, failed
+from agent.outside_json import LINE_CAP, sample
 from agent.ports import Journal, JournalLine
 
 DROPPED_S = 10.0
@@ -156,7 +157,8 @@ class Tally:
 
     def take(self, piece: bytes) -> None:
         """One piece more."""
-        *lines, self._rest = (self._rest + piece).split(b"\n")
+        *lines, rest = (self._rest + piece).split(b"\n")
+        self._rest = rest[: LINE_CAP + 1]  # what is longer is no figure, whatever comes
         for line in lines:
             self._line(line)
 
@@ -166,14 +168,9 @@ class Tally:
         return self.totals
 
     def _line(self, line: bytes) -> None:
-        if not line.startswith(self._starts):
-            return
-        name, _, value = line.decode(errors="replace").rpartition(" ")
-        name = name.partition("{")[0].strip()
-        try:
-            self.totals[name] += float(value)
-        except (KeyError, ValueError):
-            return  # another series whose name only begins so, or a line with a time stamp
+        found = sample(line.decode(errors="replace")) if line.startswith(self._starts) else None
+        if found is not None and found.name in self.totals:
+            self.totals[found.name] += found.value
 
 
 def near(metrics: Url, proxy: Url) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.outside_json import whole
+
 LEVEL_VARIABLE = "DFDAEMON_LOG_LEVEL"
 CONFIG_VARIABLE = "DFDAEMON_CONFIG"
 LOG_VARIABLE = "DFDAEMON_LOG_DIR"
@@ -73,8 +75,8 @@ def tells_headers(level: str) -> bool:
 
 def level_of(level: str) -> int | None:
     """Its place in LEVELS; None where dfdaemon has no such level, and does not start."""
-    if level.isascii() and level.isdecimal():
-        return int(level) - 1 if 1 <= int(level) <= len(LEVELS) else None
+    if number := whole(level):
+        return number - 1 if number <= len(LEVELS) else None
     return LEVELS.index(level.lower()) if level.lower() in LEVELS else None
 
 

@@ -16,10 +16,10 @@ from agent.dragonfly.site import DANGEROUS, LOGS, SOCKET, STORAGE, above, plain
 from agent.dragonfly.yaml_files import read
 from agent.errors import Problem
 from agent.facts.node import Confinement, Unknown
+from agent.outside_json import samples, total
 
 UNIT = "dfdaemon.service"
 _LIMITED = "dragonfly_client_proxy_request_rate_limited_total"
-_SERIES = re.compile(r"(dragonfly_client_\w+)(?:\{(.*?)\})? ([0-9.eE+]+)")
 _CERT = "proxy.registryMirror.cert"
 _TRAP = Severity.TRAP
 
@@ -160,17 +160,17 @@ def _counters(facts: LiveFacts) -> Iterator[AuditFinding | NotLooked]:
     if isinstance(facts.metrics, Unknown):
         yield NotLooked("refused", facts.metrics.reason, untold=True)
         return
-    refused = sum(float(value) for name, _, value in _SERIES.findall(facts.metrics) if name == _LIMITED)
+    refused = total(facts.metrics, _LIMITED)
     if refused:
         why = "Since its start it has answered so many requests with 429: its limit is met in earnest."
         change = "raise proxy.server.requestRateLimit, then restart dfdaemon"
-        yield AuditFinding("refused", _TRAP, _LIMITED, f"{refused:.0f} requests", "0", why, change)
+        yield AuditFinding("refused", _TRAP, _LIMITED, f"{refused} requests", "0", why, change)
 
 
 def _version(metrics: str | Unknown) -> str:
     """As its own metrics tell it."""
-    series = [] if isinstance(metrics, Unknown) else _SERIES.findall(metrics)
-    labels = next((labels for name, labels, _ in series if name == "dragonfly_client_version"), "")
+    series = () if isinstance(metrics, Unknown) else samples(metrics)
+    labels = next((one.labels for one in series if one.name == "dragonfly_client_version"), "")
     told = re.search(r'(?:git_version|version)="([^"]{1,40})"', labels)
     return told[1] if told else ""
 

@@ -14,8 +14,8 @@ from agent.dragonfly.command_line import LEVELS, level_of
 from agent.dragonfly.yaml_files import shown
 
 _SECONDS = {"ms": 1e-3, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(?:[0-9]+\s*(?:ms|s|min|m|h|d)\s*)+")
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgtp]?)(i?)b?", re.I)
+_DURATION = re.compile(r"(?:[0-9]{1,15}\s*(?:ms|s|min|m|h|d)\s*)+")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]+)?)\s*([kmgtp]?)(i?)b?", re.I)
 
 
 def seconds_of(text: str) -> float | None:

@@ -34,7 +34,6 @@ _PASSED_ON = (
 line.
 """
 _FATAL = re.compile(r'level=fatal msg="((?:[^"\\]|\\.)*)"')
-_QUERY = re.compile(r"\?[^\s\"']+")
 _LOGIN = "skopeo login REGISTRY, or --authfile FILE"
 _KNOWN = (
     ("no image found in", "NNA1403", "skopeo inspect --raw IMAGE"),
@@ -133,7 +132,6 @@ class Skopeo:
 
 
 def _cause(lines: list[str]) -> str:
-    """Its last words. The query of a URL may be a secret."""
+    """Its last words."""
     fatal = [found[1] for line in lines if (found := _FATAL.search(line))]
-    said = fatal[-1].replace('\\"', '"') if fatal else lines[-1] if lines else ""
-    return _QUERY.sub("?…", said)
+    return fatal[-1].replace('\\"', '"') if fatal else lines[-1] if lines else ""

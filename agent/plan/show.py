@@ -1,28 +1,24 @@
 """A plan in words: what changes, which units restart and what that costs. Never a secret. And what a plan
 was decided on and what it decides, as a tree of plain values: where two of them differ, one is stale.
 
-Values of keys that hold credentials in containerd's configuration are replaced in diffs
-(docs/cri/registry.md there: `auth`, `password`, `identitytoken` under registry.configs). Contents stand as
-digests in what was decided: they may hold secrets, and equality is all that is asked of them. Pure.
+Contents stand as digests in what was decided: they may hold secrets, and equality is all that is asked of
+them. Pure.
 """
 
 from __future__ import annotations
 
 import difflib
 import enum
-import functools
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
 from agent.containerd.view import leaves
+from agent.errors import hide
 from agent.facts.node import Effective, Facts, FileFact, UnitFact, Unknown
 from agent.steps import Plan, RemoveFile, Step, UnitStep, WriteFile, describe
-
-_HIDDEN = r"\1<hidden>"
 
 
 def lines(plan: Plan) -> tuple[str, ...]:
@@ -71,25 +67,6 @@ def diff(path: str, before: bytes | None, after: bytes | None) -> str:
 
 def _text_lines(content: bytes | None) -> list[str]:
     return hide(content.decode(errors="replace")).splitlines(keepends=True) if content is not None else []
-
-
-def hide(text: str) -> str:
-    """`text` with the values of secret-looking keys replaced."""
-    user, secret = _patterns()
-    return user.sub(r"\1<hidden>@", secret.sub(_HIDDEN, text))
-
-
-@functools.cache
-def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Of a user in a URL and of a secret; compiled where something is shown, because that takes 2 ms."""
-    secret = re.compile(
-        r"""(?ix)
-        ( ["']? \b[\w.-]* (?: password | passwd | token | secret | auth | authorization )\b
-          ["']? \s* [=:] \s* )
-        ( "{3}(?:.|\n)*?"{3} | '{3}(?:.|\n)*?'{3} | "(?:\\.|[^"\\])*" | '[^']*' | \[[^\]]*\]
-        | (?:basic|bearer)\s+\S+ | [^\s,}\]]+ )"""
-    )
-    return re.compile(r"(://)[^/?#\s\"']+@"), secret
 
 
 _WORDS = ("reason", "cost")

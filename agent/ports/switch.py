@@ -201,6 +201,8 @@ class DaemonPorts:
     journal: Journal
     """Of the unit in whose cgroup nydusd runs."""
     mirror_processes: ListenerProcesses
+    changer: Callable[[], int]
+    """Which process holds the lock of changes; 0 = nobody."""
     processes: Callable[[], Processes]
     """Made on demand: the daemon runs a child only when it is being stopped."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import ipaddress
 import posixpath
 import re
 import signal
@@ -18,12 +19,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO, cast
-from urllib.parse import urlsplit
+from typing import IO, Any, cast
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3.exceptions
+from requests.adapters import HTTPAdapter
 
+from agent.config.forms import is_metadata
 from agent.errors import ProgramsError
 from agent.facts.node import Arch
 from agent.programs.lock import ARCHIVE_CAP, Program
@@ -220,19 +223,67 @@ def _from_web(url: str) -> Iterator[bytes]:
     # Not unpacked on the way: some servers call a .tgz a page that is encoded with gzip.
     headers = {"User-Agent": "nydus-agent", "Accept-Encoding": "identity"}
     try:
-        with requests.get(url, stream=True, timeout=(_CONNECT_S, _SILENCE_S), headers=headers) as answer:
-            _check_answer(url, answer)
+        with (
+            _Session() as session,
+            session.get(url, stream=True, timeout=(_CONNECT_S, _SILENCE_S), headers=headers) as answer,
+        ):
+            if answer.status_code != 200:
+                cause = f"HTTP {answer.status_code}"
+                raise ProgramsError("NNA1111", f"{url} is not there for us", cause=cause)
             yield from answer.raw.stream(_CHUNK, decode_content=False)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise ProgramsError("NNA1111", f"{url} cannot be fetched", cause=_plainly(error)) from None
 
 
-def _check_answer(url: str, answer: requests.Response) -> None:
-    led = [one.url for one in (*answer.history, answer)]
-    if url.startswith("https://") and not all(one.startswith("https://") for one in led):
-        raise ProgramsError("NNA1111", f"{url} cannot be fetched", cause="it leads out of https")
-    if answer.status_code != 200:
-        raise ProgramsError("NNA1111", f"{url} is not there for us", cause=f"HTTP {answer.status_code}")
+class _Guarded:
+    """A connection that ends before it asks where it leads to a cloud's metadata, whatever name led there."""
+
+    host: str
+    sock: Any
+
+    def connect(self) -> None:
+        """Raises ProgramsError NNA1111."""
+        super().connect()  # type: ignore[misc]  # that of the connection that this is mixed into
+        if is_metadata(ipaddress.ip_address(self.sock.getpeername()[0].partition("%")[0])):
+            cause = f"{self.host} is link-local, or a cloud's metadata"
+            raise ProgramsError("NNA1111", "no archive is fetched from there", cause=cause)
+
+
+class _Plain(_Guarded, urllib3.connection.HTTPConnection):
+    pass
+
+
+class _Secure(_Guarded, urllib3.connection.HTTPSConnection):
+    pass
+
+
+class _PlainPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Secure
+
+
+class _Session(requests.Session):
+    """Looks at each hop before it is asked. Where the environment names a proxy, that does the asking."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for adapter in map(self.get_adapter, ("http://", "https://")):
+            pools = {"http": _PlainPool, "https": _SecurePool}
+            cast("HTTPAdapter", adapter).poolmanager.pool_classes_by_scheme = pools
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Raises ProgramsError NNA1111 where https is left."""
+        target = super().get_redirect_target(resp)
+        if (
+            target
+            and resp.url.startswith("https://")
+            and not urljoin(resp.url, target).startswith("https://")
+        ):
+            raise ProgramsError("NNA1111", "no archive is fetched from there", cause="it leads out of https")
+        return target
 
 
 def _plainly(error: Exception) -> str:

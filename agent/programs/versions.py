@@ -13,7 +13,7 @@ from agent.config.forms import is_release
 from agent.config.model import Config, DaemonMode
 from agent.facts.node import Arch, Binary, Facts, Unknown, Version
 
-_NUMBERS = re.compile(r"v?([0-9]+\.[0-9]+(?:\.[0-9]+)?)")
+_NUMBERS = re.compile(r"v?([0-9]{1,9}\.[0-9]{1,9}(?:\.[0-9]{1,9})?)")
 _NYDUS = re.compile(r"Version:\s*(\S+)")
 _COMMIT = re.compile(r"Git Commit:\s*(.+)")
 _CRATE = re.compile(r"nydus-storage-([0-9]+\.[0-9]+\.[0-9]+)")

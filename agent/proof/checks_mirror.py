@@ -25,7 +25,7 @@ from agent.documents.status import CheckResult, DaemonStatus
 from agent.errors import FileError, HttpError, NydusdError, PortError
 from agent.facts.node import Binary, Unknown
 from agent.health.evidence import Mode, Owner, Route, is_loopback, judge
-from agent.outside_json import json_value
+from agent.outside_json import json_value, total
 from agent.ports import HttpAnswer, Ports, Trial
 from agent.proof.checks_nydusd import Mount, read_mounts
 from agent.proof.proofs import CALL_S, ProofView, failed, failed_by, not_proved, ok
@@ -33,6 +33,8 @@ from agent.proof.proofs import CALL_S, ProofView, failed, failed_by, not_proved,
 _STATUS_LINE = "systemctl status nydus-agent.service"
 _FRESH_S = 10.0
 """The daemon publishes every few seconds; an older status says nothing about now."""
+_OFTEN, _STAYS_S = 3, 60.0
+"""An agent that systemd has started again so often, and that does not run for so long yet, does not stay."""
 _STATUS_CAP = 1 << 20
 """Bytes; a status is a few thousand."""
 _READ_BYTES = 4 << 20
@@ -66,7 +68,7 @@ def at_origin(daemon: DaemonStatus | None) -> str:
 def mirror(view: ProofView) -> CheckResult:
     """The first thing that is wrong, from the port's owner to the fence."""
     seen: list[str] = []
-    for look in (_owner, _ping, _fence, _canary):
+    for look in (_agent, _owner, _ping, _fence, _canary):
         wrong = look(view, seen)
         if wrong is not None:
             return wrong
@@ -77,6 +79,22 @@ def address_of(url: str) -> tuple[str, int]:
     """Host and port of the mirror's URL; the configuration allows an address only."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or 80
+
+
+def _agent(view: ProofView, _seen: list[str]) -> CheckResult | None:
+    """Does the agent stay up? Only it moves reads off a mirror that hangs, and it tells nobody of its end."""
+    unit = view.ports.units.get(paths.AGENT_UNIT)
+    if unit is None or (unit.n_restarts < _OFTEN and unit.active_state != "failed"):
+        return None
+    age_s = view.ports.clock.monotonic() - unit.inactive_exit_us / 1e6
+    if unit.active_state == "active" and age_s > _STAYS_S:
+        return None
+    return failed(
+        "NNA1010", f"{unit.name} ends again and again",
+        cause=f"systemd has started it again {unit.n_restarts} times, {age_s:.0f} s ago the last time; "
+              f"it is {unit.active_state}, result: {unit.result or 'none'}",
+        evidence=view.ports.units.journal_tail(unit.name, 3), try_=f"journalctl -u {unit.name} -n 50",
+    )  # fmt: skip
 
 
 def _owner(view: ProofView, seen: list[str]) -> CheckResult | None:
@@ -273,8 +291,8 @@ def _figures(trial: Trial, grown: int | None) -> tuple[str, ...]:
 
 
 def mirror_traffic(view: ProofView) -> int | str:
-    """Bytes that the mirror has brought as tasks since its start, of every kind; or why they are not
-    known.
+    """Bytes that the mirror has brought as tasks since its start, of every kind (0 before the first); or why
+    they are not known.
     """
     url = view.config.mirror.metrics_url
     try:
@@ -283,20 +301,7 @@ def mirror_traffic(view: ProofView) -> int | str:
         return f"{url}: {error.cause or error.what}"
     if answer.status != 200:
         return f"{url} answers {answer.status}"
-    return traffic_sum(answer.body.decode(errors="replace"))
-
-
-def traffic_sum(exposition: str) -> int:
-    """The sum over all series of the traffic counter in a Prometheus text; 0 before its first increment."""
-    found = 0.0
-    for line in exposition.splitlines():
-        name, _, value = line.rpartition(" ")
-        if name == _TRAFFIC or name.startswith(f"{_TRAFFIC}{{"):
-            try:
-                found += float(value)
-            except ValueError:
-                continue
-    return int(found)
+    return total(answer.body.decode(errors="replace"), _TRAFFIC)
 
 
 def trial_config(config: Mapping[str, Any], relay: str, work_dir: str) -> bytes:

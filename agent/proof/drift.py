@@ -30,7 +30,7 @@ from agent.documents.drift import (
     masked_finding,
     ours,
 )
-from agent.errors import ApplyError, FileError, PortError
+from agent.errors import ApplyError, FileError, PortError, hide
 from agent.facts import node
 from agent.facts.node import UnitFact
 from agent.node import installed
@@ -38,7 +38,6 @@ from agent.node.installed import DIRECTORIES
 from agent.plan import limits, unit_files
 from agent.plan.limits import RepairAccount, Repaired
 from agent.plan.repair import FileDrift, Recorded, compare, keys_after, parsed
-from agent.plan.show import hide
 from agent.ports import Files, Ports
 from agent.proof import drift_running
 from agent.records import generations, json_files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -11,14 +10,12 @@ from agent.codec import to_document, to_json
 from agent.config.model import Config
 from agent.documents.drift import Finding
 from agent.documents.status import CheckResult, CheckState, ProofDocument
-from agent.errors import AgentError, Exit, FileChangedError
+from agent.errors import AgentError, Exit, FileChangedError, hide
 from agent.facts.node import Effective, Facts
 from agent.node.waits import Before
-from agent.plan.show import hide
 from agent.ports import Files, Ports
 from agent.records import json_files
 
-_QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>)]+")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _TRIES = 3
 """Of publishing a proof while others publish theirs."""
@@ -113,8 +110,8 @@ def document(proof: Proof, boot_id: str = "") -> ProofDocument:
     return ProofDocument(
         proof.at, __version__, proof.headline is None,
         _sentence(proof.headline) if proof.headline is not None else "",
-        tuple(_check(check) for check in proof.checks), tuple(map(_told, proof.drift)),
-        tuple(map(_told, proof.unseen)), proof.pending, proof.unrenewed, proof.versions, boot_id,
+        tuple(_check(check) for check in proof.checks), tuple(map(hide, proof.drift)),
+        tuple(map(hide, proof.unseen)), proof.pending, proof.unrenewed, proof.versions, boot_id,
     )  # fmt: skip
 
 
@@ -124,20 +121,13 @@ def body(proof: Proof) -> dict[str, object]:
 
 
 def _sentence(check: CheckResult) -> str:
-    why = f": {_told(check.cause)}" if check.cause else ""
-    return f"check {check.number} ({check.name}) failed: {_told(check.detail)}{why}"
+    why = f": {hide(check.cause)}" if check.cause else ""
+    return f"check {check.number} ({check.name}) failed: {hide(check.detail)}{why}"
 
 
 def _check(check: CheckResult) -> CheckResult:
-    evidence = tuple(map(_told, check.evidence))
-    return replace(check, detail=_told(check.detail), cause=_told(check.cause), evidence=evidence)
-
-
-def _told(text: str) -> str:
-    """As everyone may read it: lines of other programs' logs are among the evidence, and a registry may send
-    nydusd on to an address that is signed in its query.
-    """
-    return _QUERY.sub(r"\1?<hidden>", hide(text))
+    evidence = tuple(map(hide, check.evidence))
+    return replace(check, detail=hide(check.detail), cause=hide(check.cause), evidence=evidence)
 
 
 def published_since_boot(files: Files) -> bool:

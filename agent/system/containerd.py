@@ -40,6 +40,7 @@ from agent.errors import (
     ContainerdInvalidError,
     ContainerdNotFoundError,
     ContainerdUnavailableError,
+    hide,
 )
 from agent.facts.node import PluginFact, RunningContainerd, Version
 from agent.outside_json import json_value
@@ -349,7 +350,7 @@ _KINDS: Mapping[grpc.StatusCode, tuple[type[ContainerdError], str, str]] = {
 
 # RpcError is a Call as well.
 def _error(address: str, method: str, error: Any) -> ContainerdError:  # noqa: ANN401
-    code, details = error.code(), error.details() or ""
+    code, details = error.code(), hide((error.details() or "")[:4000])
     kind, number, silent = _KINDS.get(code, (ContainerdError, "NNA0601", code.name))
     cause = "no answer in time" if code is grpc.StatusCode.DEADLINE_EXCEEDED else details or silent
     return kind(number, f"{method} failed on {address}", cause=cause, seen=(f"{code.name} {details}"[:500],))
@@ -357,7 +358,7 @@ def _error(address: str, method: str, error: Any) -> ContainerdError:  # noqa: A
 
 def _version(text: str) -> Version:
     """(1, 7, 24) of "1.7.24~ds1" or "v1.7.24"; () where there is no number."""
-    match = re.search(r"\d+(?:\.\d+)*", text)
+    match = re.search(r"[0-9]{1,9}(?:\.[0-9]{1,9}){0,9}", text)
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
@@ -377,4 +378,4 @@ def _without_credentials(config: str) -> str:
 def _init_error(plugin: Any) -> str:  # noqa: ANN401 - generated messages have no types
     if not plugin.HasField("init_err"):
         return ""
-    return plugin.init_err.message or f"code {plugin.init_err.code}"
+    return hide(plugin.init_err.message[:4000]) or f"code {plugin.init_err.code}"

@@ -5,18 +5,20 @@ password is the fleet's. A file without a secret may be read by everyone, but on
 helper runs.
 
 A token server's URL comes from the registry, and our credential goes there. So it is https, or the registry
-itself is spoken to in clear; never a link-local address (clouds keep credentials there); and no redirect is
+itself is spoken to in clear; never a cloud's metadata (it has credentials); and no redirect is
 followed. Nothing is taken from the environment.
 """
 
 from __future__ import annotations
 
+import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlencode, urlsplit
 
-from agent.errors import CredentialError, FileError, PortError
+from agent.config.load import open_to_others
+from agent.errors import CredentialError, FileError, PortError, Problem
 from agent.facts.node import FileFact
 from agent.outside_json import json_value
 from agent.ports import Credential, Files, Finished, HttpAnswer, Looked, Processes, Secret
@@ -89,6 +91,10 @@ class DockerCredentials:
     def _parsed(self, fact: FileFact) -> DockerConfig:
         """Raises CredentialError NNA1201 with every problem, of the file's rights too."""
         config, problems = docker_config.inspected(fact, self._owners)
+        where = open_to_others(posixpath.dirname(fact.path))
+        if where:
+            reason = "others may put another file there"
+            problems = (*problems, Problem(fact.path, "", where, reason, f"chmod go-w {where}"))
         if problems:
             raise CredentialError(
                 "NNA1201", f"the credentials in {fact.path} cannot be used as they are", problems=problems

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from agent.errors import ProcessError
+from agent.errors import ProcessError, hide
 from agent.ports import ProgramEnd, Timed
 from agent.system.process import ChildProcesses, Companion, Feed, companion, last_lines
 
@@ -169,5 +169,5 @@ class _Watch:
             self.output_s = at
         *lines, self._rest = (self._rest + piece.decode(errors="replace")).split("\n")
         self._rest = self._rest[-_LINE_CAP:]
-        self.tail.extend(line[:300] for line in lines if line.strip())
+        self.tail.extend(hide(line[:300]) for line in lines if line.strip())
         return self._ready is not None and any(self._ready.search(line) for line in (*lines, self._rest))

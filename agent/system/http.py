@@ -1,6 +1,6 @@
 """One bounded HTTP/1.1 exchange for root's verbs: in clear, over TLS, through a proxy, on a unix socket.
 
-No redirects, nothing from the environment, no link-local address whatever a name means, a cap on the body,
+No redirects, nothing from the environment, no cloud's metadata whatever a name means, a cap on the body,
 and one deadline from the name to the last byte: a server that trickles a byte a second does not stretch it.
 `requests` has no such deadline, asks no unix socket, and does not tell which address it is going to ask.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from agent.config.forms import is_link_local
+from agent.config.forms import is_metadata
 from agent.errors import FileError, HttpError
 from agent.ports import HttpAnswer
 
@@ -46,7 +46,7 @@ class PlainHttp:
     ) -> HttpAnswer:
         """See ports.Http.
 
-        Refuses link-local addresses, as target and as proxy: clouds keep credentials there.
+        Refuses clouds' metadata, as target and as proxy: credentials are there.
         """
         request = Request.of(url, proxy, headers or {}, unix_socket)
         return exchange(request, deadline_s=deadline_s, body_cap=body_cap)
@@ -278,13 +278,13 @@ class _Exchange(threading.Thread):
 
 
 def _addresses(request: Request) -> Iterator[tuple[int, str | tuple[object, ...]]]:
-    """(family, address) of each that the name has. Raises HttpError for a link-local one."""
+    """(family, address) of each that the name has. Raises HttpError for one of a cloud's metadata."""
     if isinstance(request.peer, str):
         yield socket.AF_UNIX, request.peer
         return
     host, port = request.peer
     for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        _refuse_link_local(str(address[0]), request.url)
+        _refuse_metadata(str(address[0]), request.url)
         yield family, address
 
 
@@ -319,7 +319,7 @@ def _split(url: str) -> SplitResult:
         raise _not_sent(url, "only http://HOST/… is spoken here")
     if "@" in parts.netloc:
         raise _not_sent(parts._replace(netloc="…").geturl(), "credentials do not belong into a URL")
-    _refuse_link_local(host, url)
+    _refuse_metadata(host, url)
     return parts
 
 
@@ -327,13 +327,13 @@ def _host_port(parts: SplitResult) -> tuple[str, int]:
     return parts.hostname or "", parts.port or _PORTS[parts.scheme]
 
 
-def _refuse_link_local(host: str, url: str) -> None:
+def _refuse_metadata(host: str, url: str) -> None:
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return  # a name: its addresses are looked at when it is resolved
-    if is_link_local(address):
-        raise _not_sent(url, f"{host} is a link-local address")
+    if is_metadata(address):
+        raise _not_sent(url, f"{host} is link-local, or a cloud's metadata")
 
 
 def _not_sent(url: str, cause: str) -> HttpError:

@@ -27,7 +27,7 @@ from typing import Any
 import structlog
 
 from agent.errors import ProcessError
-from agent.outside_json import json_value
+from agent.outside_json import json_value, whole
 from agent.ports import JournalLine
 from agent.system.process import Feed
 
@@ -106,22 +106,16 @@ class UnitJournal:
 def _line(text: bytes, unit: str) -> JournalLine | None:
     try:
         entry = json_value(text)
-        at = int(entry["__MONOTONIC_TIMESTAMP"]) / 1_000_000
+        at = whole(entry["__MONOTONIC_TIMESTAMP"])
     except (ValueError, KeyError, TypeError):
+        at = None
+    if at is None:
         return JournalLine("", 0.0, dropped=1)
     if entry.get("_SYSTEMD_UNIT") == unit:
-        return JournalLine(_text(entry.get("MESSAGE")), at, pid=_number(entry.get("_PID")))
+        return JournalLine(_text(entry.get("MESSAGE")), at / 1_000_000, pid=whole(entry.get("_PID")) or 0)
     if entry.get("MESSAGE_ID") == _DROPPED:
-        return JournalLine("", at, dropped=_number(entry.get("N_DROPPED")) or 1)
+        return JournalLine("", at / 1_000_000, dropped=whole(entry.get("N_DROPPED")) or 1)
     return None
-
-
-def _number(field: object) -> int:
-    return (
-        int(field)
-        if isinstance(field, str) and field.isascii() and field.isdigit() and len(field) < 10
-        else 0
-    )
 
 
 def _text(message: object) -> str:
@@ -130,8 +124,8 @@ def _text(message: object) -> str:
     """
     if isinstance(message, str):
         return message
-    if isinstance(message, list) and all(isinstance(byte, int) for byte in message):
-        return bytes(message).decode(errors="replace")
+    with contextlib.suppress(TypeError, ValueError):
+        return bytes(message).decode(errors="replace") if isinstance(message, list) else ""
     return ""
 
 

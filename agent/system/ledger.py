@@ -17,6 +17,7 @@ import struct
 from collections.abc import Iterator
 
 from agent.errors import FileError, LockedError
+from agent.system.walk import opened
 
 _JOURNAL = "journal"
 _LINES = "journal/open.jsonl"
@@ -56,16 +57,18 @@ class DiskLedger:
         except BlockingIOError:
             raise LockedError(
                 "NNA0401", f"{who} cannot begin: another run is under way",
-                cause=f"{_words(_holder(os.fstat(fd).st_ino))} holds {self._path('lock')}",
+                cause=f"{_words(_holder(fd))} holds {self._path('lock')}",
                 try_="wait until it is done, then try again",
             ) from None  # fmt: skip
 
     def holder(self) -> int:
         """See ports.Ledger."""
-        try:
-            return _holder(os.stat(self._path("lock"), follow_symlinks=False).st_ino)
-        except OSError:
-            return 0
+        with (
+            contextlib.suppress(OSError),
+            opened(self._path("lock"), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC) as fd,
+        ):
+            return _holder(fd)
+        return 0
 
     def end_holder(self, pid: int, *, kill: bool) -> bool:
         """See ports.Ledger.
@@ -160,12 +163,23 @@ class DiskLedger:
                 os.close(fd)
 
 
-def _holder(inode: int) -> int:
-    """The process that holds a lock of this file (proc_locks(5)), 0 where none is seen."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/locks") as locks:
-        for line in locks:
-            fields = line.split()
-            if "->" not in fields and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
+def _holder(fd: int) -> int:
+    """The process that holds a lock of this file (proc_locks(5)), 0 where none is seen.
+
+    The kernel names the file by its number and its file system, which only mountinfo names in the same way:
+    that of stat(2) is another one on btrfs and overlayfs. A user's own file system may have the same number.
+    """
+    with (
+        contextlib.suppress(OSError, ValueError, IndexError, StopIteration),
+        open(f"/proc/self/fdinfo/{fd}") as info,
+        open("/proc/self/mountinfo") as mounts,
+        open("/proc/locks") as locks,
+    ):
+        mount = next(line.split()[1] for line in info if line.startswith("mnt_id:"))
+        major, minor = next(row[2] for row in map(str.split, mounts) if row[0] == mount).split(":")
+        file = f"{int(major):02x}:{int(minor):02x}:{os.fstat(fd).st_ino}"
+        for fields in map(str.split, locks):
+            if "->" not in fields and (fields[1], fields[5]) == ("FLOCK", file):
                 return max(0, int(fields[4]))
     return 0
 

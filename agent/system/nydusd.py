@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from agent.errors import AgentError, HttpError, NydusdError
+from agent.errors import AgentError, HttpError, NydusdError, hide
 from agent.outside_json import json_value, mapping
 from agent.ports import HttpAnswer, NydusdInfo
 from agent.system.http import Request, exchange
@@ -87,7 +87,7 @@ def _get(socket: str, path: str, deadline_s: float, pids: list[int]) -> HttpAnsw
     if answer.status != 200:
         raise NydusdError(
             "NNA0721", f"nydusd on {socket} answered {answer.status} to GET {path}",
-            cause=answer.body.decode(errors="replace")[:300],
+            cause=hide(answer.body.decode(errors="replace")[:300]),
         )  # fmt: skip
     return answer
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from agent.errors import FileError, ProcessError
+from agent.errors import FileError, ProcessError, hide
 from agent.ports import Finished, RunningProgram
 from agent.system.walk import digest_of, opened
 
@@ -197,8 +197,8 @@ def last_written(log: str) -> str:
 
 
 def last_lines(written: str) -> tuple[str, ...]:
-    """The last lines of what a program wrote, as messages show them."""
-    lines = (line.strip()[:_LINE] for line in written.splitlines())
+    """The last lines of what a program wrote, as messages show them: without secrets."""
+    lines = (line.strip()[:_LINE] for line in hide(written[-_LOG_END:]).splitlines())
     return tuple(line for line in lines if line)[-_LINES:]
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from pystemd.dbusexc import DBusBaseError
 from pystemd.dbuslib import DBus, apply_signature
 
-from agent.errors import ProcessError, SystemdError
+from agent.errors import ProcessError, SystemdError, hide
 from agent.facts.node import MADE_DIRECTORIES, Confinement, UnitFact
 from agent.ports import Alarm, Processes
 from agent.system.process import ChildProcesses
@@ -123,7 +123,7 @@ class SystemdUnits:
             finished = self._processes.run(argv, deadline_s=_JOURNAL_S)
         except ProcessError:
             return ()
-        return tuple(line[:300] for line in finished.stdout.splitlines()[-lines:])
+        return tuple(hide(line[:300]) for line in finished.stdout.splitlines()[-lines:])
 
     def _job_failed(
         self, name: str, verb: str, result: str, after: UnitFact | None, deadline_s: float

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agent import paths
-from agent.errors import NydusdError
+from agent.errors import NydusdError, hide
 from agent.ports import Trial
 from agent.system.loopback import PeerUid, Relay
 from agent.system.nydusd import NydusdApi, command, socket_of, wait_for_mount
@@ -153,7 +153,7 @@ def _last_lines(room: Path) -> tuple[str, ...]:
         for line in plain
         if re.search(r"\b(ERROR|WARN)", line) and not re.search("auth|token", line, re.I)
     )
-    return tuple(line[:300] for line in told)[-2:]
+    return tuple(hide(line[:300]) for line in told)[-2:]
 
 
 def read_files(top: str, limit: int, *, entries: int = _LOOKED_AT) -> tuple[int, str]:

@@ -30,7 +30,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http{'' if self._tls is None else 's'}://127.0.0.1:{self.port}"
+        return f"http{'' if self._tls is None else 's'}://{self._listener.getsockname()[0]}:{self.port}"
 
     def start(self) -> None:
         self._accepter.start()
@@ -71,11 +71,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(script: Script, unix_socket: str = "", tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+def serving(
+    script: Script, unix_socket: str = "", tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> Iterator[Server]:
     """A server on a free port of loopback, or on a unix socket."""
     family = socket.AF_UNIX if unix_socket else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.bind(unix_socket or ("127.0.0.1", 0))
+    listener.bind(unix_socket or (host, 0))
     listener.listen(16)
     server = Server(listener, script, tls)
     server.start()

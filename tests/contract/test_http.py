@@ -243,6 +243,8 @@ def test_the_registry_is_named_and_our_headers_are_sent() -> None:
         "http://169.254.169.254/latest/meta-data",
         "http://[fe80::1]/",
         "http://[::ffff:169.254.169.254]/",
+        "http://168.63.129.16/metadata",
+        "http://[fd00:ec2::254]/latest",
         "https://127.0.0.1/",
         "ftp://127.0.0.1/",
         "http:///nohost",

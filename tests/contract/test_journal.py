@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.system.journal import UnitJournal
+from agent.system.journal import _DROPPED, UnitJournal
 from agent.system.process import Feed
 from tests.contract.journal import JournalContract, JournalWorld
 from tests.fakes.daemon import FakeJournal
@@ -81,7 +81,14 @@ class TestLines:
 
     @pytest.mark.parametrize(
         ("message", "text"),
-        [("plain", "plain"), (list(b"\x1b[1mx\xff"), "\x1b[1mx\ufffd"), (None, ""), (["two", "values"], "")],
+        [
+            ("plain", "plain"),
+            (list(b"\x1b[1mx\xff"), "\x1b[1mx\ufffd"),
+            (None, ""),
+            (["two", "values"], ""),
+            ([65, 256], ""),
+            ([-1], ""),
+        ],
     )
     def test_a_message_has_several_forms(
         self, written: tuple[UnitJournal, int], message: object, text: str
@@ -101,10 +108,31 @@ class TestLines:
         os.write(write, text[20:])
         assert [line.text for line in journal.lines()] == ["whole"]
 
-    def test_what_is_no_entry_counts_as_dropped(self, written: tuple[UnitJournal, int]) -> None:
+    @pytest.mark.parametrize("at", [f'"{"9" * 400}"', '"²"', '"-1"', '"1.5"', '"1_0"', "null", "[]", "}"])
+    def test_an_entry_without_a_time_counts_as_dropped(
+        self, written: tuple[UnitJournal, int], at: str
+    ) -> None:
+        self.test_what_is_no_entry_counts_as_dropped(
+            written, f'{{"_SYSTEMD_UNIT": "x.service", "__MONOTONIC_TIMESTAMP": {at}}}'
+        )
+
+    @pytest.mark.parametrize("entry", ["{broken", "{}", "[]", '"x"', "7"])
+    def test_what_is_no_entry_counts_as_dropped(self, written: tuple[UnitJournal, int], entry: str) -> None:
         journal, write = written
-        os.write(write, b"{broken\n{}\n")
-        assert [line.dropped for line in journal.lines()] == [1, 1]
+        os.write(write, f"{entry}\n".encode())
+        assert [(line.dropped, line.at) for line in journal.lines()] == [(1, 0.0)]
+
+    @pytest.mark.parametrize(
+        ("count", "dropped"),
+        [("41", 41), ("²", 1), ("9" * 5000, 1), ("-3", 1), ("1_0", 1), (["4", "5"], 1), (7, 7)],
+    )
+    def test_how_many_lines_were_dropped_is_told_by_a_number_alone(
+        self, written: tuple[UnitJournal, int], count: object, dropped: int
+    ) -> None:
+        journal, write = written
+        entry = {"__MONOTONIC_TIMESTAMP": "1", "MESSAGE_ID": _DROPPED, "N_DROPPED": count}
+        os.write(write, json.dumps(entry).encode() + b"\n")
+        assert [line.dropped for line in journal.lines()] == [dropped]
 
     def test_others_entries_about_the_unit_are_passed_over(self, written: tuple[UnitJournal, int]) -> None:
         journal, write = written

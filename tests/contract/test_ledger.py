@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -160,6 +161,30 @@ def test_who_holds_the_lock_is_named_and_a_killed_holder_holds_nothing(
         child.join(10)
     with disk.lock("remove"):
         assert not child.is_alive()
+
+
+def test_a_lock_of_another_file_system_is_not_taken_for_ours(disk: DiskLedger, tmp_path: Path) -> None:
+    """A user's tmpfs has a file of the same number, and he locks it: nothing of his is named or ended."""
+    with disk.lock("apply"):
+        wanted = (tmp_path / "lock").stat().st_ino
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "theirs", theirs], check=True, timeout=60)
+    try:
+        for _ in range(wanted):  # a tmpfs numbers its files one after the other
+            (theirs / "lock").unlink(missing_ok=True)
+            (theirs / "lock").touch()
+            if (theirs / "lock").stat().st_ino >= wanted:
+                break
+        assert (theirs / "lock").stat().st_ino == wanted
+        with open(theirs / "lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            assert disk.holder() == 0
+            assert not disk.end_holder(os.getpid(), kill=False)
+        with disk.lock("apply"):
+            assert disk.holder() == os.getpid()
+    finally:
+        subprocess.run(["umount", theirs], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("kill", [False, True])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from agent.errors import ProgramsError
 from agent.programs import archive
 from agent.programs.archive import Fetched
 from tests.contract import certificates
+from tests.contract.netns import own_network
 from tests.contract.server import Script, answering, serving
 
 CONTENT = bytes(range(256)) * 1000
@@ -106,6 +109,21 @@ def test_tls_is_verified_and_never_left(tmp_path: Path, monkeypatch: pytest.Monk
         tls = certificates.server_side(made)
         with serving(leads, tls=tls) as server, pytest.raises(ProgramsError, match="it leads out of https"):
             fetch(f"{server.url}/x", tmp_path)
+        assert plain.heads == []
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "2852039166", "[::ffff:169.254.169.254]"])
+@pytest.mark.parametrize("hops", [0, 1, 3])
+def test_a_clouds_metadata_is_never_asked_for_an_archive(tmp_path: Path, host: str, hops: int) -> None:
+    with own_network(), contextlib.ExitStack() as stack:
+        subprocess.run(["ip", "address", "add", "169.254.169.254/32", "dev", "lo"], check=True, timeout=60)
+        secret = stack.enter_context(serving(answering("200 OK", CONTENT), host="169.254.169.254"))
+        url = f"http://{host}:{secret.port}/x"
+        for _ in range(hops):
+            url = stack.enter_context(serving(answering("302 Found", b"", f"Location: {url}"))).url
+        with pytest.raises(ProgramsError, match="cloud's metadata"):
+            fetch(url, tmp_path)
+        assert secret.heads == []
 
 
 def test_a_checksum_is_read_in_upstream_s_form(tmp_path: Path) -> None:

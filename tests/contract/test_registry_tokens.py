@@ -142,6 +142,7 @@ def test_basic_without_a_password_is_a_refusal(credential: Credential | None) ->
     "realm",
     [
         "http://169.254.169.254/latest", "http://[fe80::1]/", "http://[::ffff:169.254.1.1]/",
+        "http://100.100.100.200/latest", "http://[fd00:ec2::254]/", "http://2852039166/",
         "file:///etc/shadow",
         "ftp://reg.test/", "", "http://", "http://user:pass@127.0.0.1:1/", "http://[half/",
         "http://127.0.0.1:99999/",

@@ -13,6 +13,7 @@ from agent.facts.node import Listener
 from agent.ports import DaemonPorts, Holders, JournalLine, Processes
 from tests.fakes.clock import FakeClock
 from tests.fakes.fence import FakeFence
+from tests.fakes.ledger import FakeLedger
 from tests.fakes.processes import FakeProcesses
 
 
@@ -229,6 +230,7 @@ class FakeDaemonPorts:
         self.journal = FakeJournal()
         self.mirror_processes = FakeListenerProcesses()
         self.processes = FakeProcesses()
+        self.ledger = FakeLedger()
 
     def ports(self) -> DaemonPorts:
         return DaemonPorts(
@@ -240,6 +242,7 @@ class FakeDaemonPorts:
             names=self.names,
             journal=self.journal,
             mirror_processes=self.mirror_processes,
+            changer=self.ledger.holder,
             processes=self._processes,
         )
 

@@ -18,6 +18,7 @@ class FakeLedger:
     def __init__(self, *, faults: Faults | None = None) -> None:
         self.faults = faults if faults is not None else Faults()
         self.held = ""
+        self.bug = ""
         self.holding = 0
         """The process that holds the lock."""
         self.signals: list[str] = []
@@ -39,6 +40,8 @@ class FakeLedger:
             self.held, self.holding = "", 0
 
     def holder(self) -> int:
+        if self.bug:
+            raise RuntimeError(self.bug)
         return self.holding
 
     def end_holder(self, pid: int, *, kill: bool) -> bool:

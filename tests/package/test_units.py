@@ -39,14 +39,16 @@ def test_systemd_has_nothing_to_say_about_our_units(
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_the_daemons_sandbox_is_tight(package: Package) -> None:
-    """Exposure at most 2.0 of 10."""
-    script = f"""
-        dpkg-deb --extract /src/build/deb/{package.path.name} /
-        systemd-analyze security --offline=yes --threshold=20 --no-pager nydus-agent.service
-    """
-    done = in_root(script)
-    print(done.stdout.strip().splitlines()[-1])
+EXPOSURE = {"": 1.8, "-apply": 3.8, "-boot": 1.5, "-inspect": 3.5, "-recover": 1.6, "-repair": 3.8}
+"""Of 10, by systemd-analyze; why it is not less stands in the units."""
+
+
+def test_a_hole_in_the_agent_opens_little_of_the_node(package: Package) -> None:
+    each = "\n".join(
+        f"systemd-analyze security --offline=yes --threshold={most * 10:.0f} nydus-agent{name}.service"
+        for name, most in EXPOSURE.items()
+    )
+    done = in_root(f"set -e; dpkg-deb --extract /src/build/deb/{package.path.name} /\n{each}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

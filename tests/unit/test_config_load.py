@@ -88,11 +88,41 @@ def test_what_is_not_a_text_file_is_refused_and_nothing_hangs(etc: Path) -> None
     ]
 
 
-def test_a_configuration_that_everyone_may_write_is_a_warning(etc: Path) -> None:
-    """Whoever writes it decides what root does."""
+@pytest.mark.parametrize(
+    ("path", "uid", "gid", "mode"),
+    [
+        ("agent.toml", 0, 0, 0o666),
+        ("agent.toml", 0, 12, 0o664),
+        ("agent.toml", 1000, 0, 0o644),
+        ("conf.d", 0, 0, 0o777),
+        ("conf.d", 0, 0, 0o1777),
+        ("conf.d/a.toml", 1000, 0, 0o600),
+        (".", 1000, 0, 0o755),
+        ("far/b.toml", 0, 0, 0o602),
+        ("far", 0, 12, 0o775),
+    ],
+)
+def test_a_configuration_that_others_may_write_is_told_and_no_verb_of_roots_changes_the_node_by_it(
+    etc: Path, path: str, uid: int, gid: int, mode: int
+) -> None:
+    (etc / "far").mkdir()
+    for name in ("agent.toml", "conf.d/a.toml", "far/b.toml"):
+        (etc / name).write_text("version = 1" if name == "agent.toml" else "")
+    (etc / "conf.d/b.toml").symlink_to("../far/b.toml")
+    assert loaded(etc, trusted=True).warnings == ()
+    os.chown(etc / path, uid, gid)
+    (etc / path).chmod(mode)
+    assert f"{etc / path}: can be written by others than root" in loaded(etc).warnings[0]
+    error = refused(etc, trusted=True)
+    assert (error.code, error.problems[0].file) == ("NNA0101", str(etc / path))
+    assert "chmod" in error.problems[0].action
+
+
+def test_a_group_of_roots_and_a_sticky_directory_far_above_are_nobody_elses(etc: Path) -> None:
     (etc / "agent.toml").write_text("version = 1")
-    (etc / "agent.toml").chmod(0o666)
-    assert "can be written by others than root" in loaded(etc).warnings[0]
+    (etc / "agent.toml").chmod(0o664)
+    etc.parent.chmod(0o1777)
+    assert loaded(etc, trusted=True).warnings == ()
 
 
 def test_a_candidate_is_judged_on_top_of_what_is_in_place(etc: Path) -> None:

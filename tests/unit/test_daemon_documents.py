@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.codec import from_json, to_json
 from agent.config.model import RegistryHost, Scheme
 from agent.daemon.documents import RELEASED, Document, applied, pin, pin_change, proof_of
 from agent.daemon.settings import origins
+from agent.documents.status import PinStatus
 from agent.facts.node import Moment
 from agent.health.evidence import Mode, Route
 from agent.node.machine import present
@@ -122,6 +124,14 @@ def test_a_pin_of_a_version_that_kept_no_duration_ends_by_its_two_times() -> Non
     assert early is not None
     assert early.until == 1000.0
     assert early.words == "by mo"
+
+
+@pytest.mark.parametrize("at", [-1e14, -1, 1e16, float("nan"), "1", True])
+def test_a_pin_whose_beginning_makes_no_sense_is_published_without_it(at: object) -> None:
+    held = pin(pinned(at=at), Moment(1100.0, 60.0, "a"))
+    assert held is not None
+    assert from_json(PinStatus, to_json(held)) == held
+    assert held.at is None
 
 
 @pytest.mark.parametrize(

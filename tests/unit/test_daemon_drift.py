@@ -13,6 +13,7 @@ from agent.daemon.drift import Drift
 from agent.daemon.settings import Places
 from agent.health.state import HealthState
 from tests.fakes.daemon import FakeWatch
+from tests.fakes.ledger import FakeLedger
 
 
 class Watched:
@@ -21,7 +22,8 @@ class Watched:
         self.places = Places.below(str(root))
         self.requests = Path(self.places.requests)
         self.requests.parent.mkdir(parents=True)
-        self.drift = Drift(self.watch, "/etc/containerd/config.toml", self.places)
+        self.ledger = FakeLedger()
+        self.drift = Drift(self.watch, self.ledger.holder, "/etc/containerd/config.toml", self.places)
         self.drift.refresh(0.0)
 
     def touch(self, now: float, *changed: str) -> None:
@@ -83,18 +85,13 @@ def test_a_change_that_no_proof_saw_is_told_until_one_did(watched: Watched) -> N
 
 
 def test_what_an_apply_writes_is_not_told_while_it_works_as_long_as_it_may(
-    watched: Watched, tmp_path: Path
+    watched: Watched,
 ) -> None:
-    lock, locks = Path(watched.places.lock), tmp_path / "proc/locks"
-    for path in (lock, locks):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    lock.touch()
-    locks.write_text(f"1: FLOCK  ADVISORY  WRITE 7 00:1c:{lock.stat().st_ino} 0 EOF\n")
-    watched.touch(10.0, paths.NYDUSD_TEMPLATE)
-    for now in range(11, 60):
-        watched.drift.ask(float(now))
-    assert watched.drift.changed == ()
-    locks.write_text("")
+    with watched.ledger.lock("apply"):
+        watched.touch(10.0, paths.NYDUSD_TEMPLATE)
+        for now in range(11, 60):
+            watched.drift.ask(float(now))
+        assert watched.drift.changed == ()
     watched.drift.ask(59.9)
     assert watched.drift.changed == (), "there is a moment to notice its proof in"
     watched.drift.ask(60.0)

@@ -246,7 +246,7 @@ class TestHttp:
 
         on_time(work)
 
-    @pytest.mark.parametrize("host", ["169.254.169.254", "fe80::1", "fe80::1%eth0", "::ffff:169.254.169.254"])
+    @pytest.mark.parametrize("host", ["fe80::1", "fe80::1%eth0", "::ffff:169.254.169.254", "100.100.100.200"])
     def test_a_link_local_address_is_never_asked(self, host: str) -> None:
         async def work() -> None:
             with pytest.raises(ProbeError, match="link-local"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -100,18 +101,39 @@ async def test_a_pin_with_a_reason_of_any_bytes_is_held_and_told(tmp_path: Path)
         assert (await node.get_local("/metrics"))[0] == 200
 
 
-async def test_a_status_that_cannot_be_written_costs_the_node_no_watchdog_and_no_fence(
-    tmp_path: Path,
+@pytest.mark.parametrize("place", ["status", "requests"])
+async def test_a_file_that_cannot_be_used_costs_the_node_no_watchdog_and_no_fence(
+    tmp_path: Path, place: str
 ) -> None:
     async with SmallMirror() as mirror:
         node = Node(fresh(tmp_path), mirror)
-        node.places = replace(node.places, status=f"{node.places.status}\ud800")  # no name of a file
+        name = getattr(node.places, place)
+        object.__setattr__(node.places, place, f"{name}\ud800")  # no name of a file
+        node.fakes.ledger.bug = "a bug in what is only told"
+        async with running(node):
+            node.fakes.watch.touch("/etc/nydus/nydusd-config.json")  # root is asked to look
+            await asyncio.sleep(16)
+            fed = node.fakes.notify.sent.count("WATCHDOG=1")
+            await asyncio.sleep(3)
+            assert node.fakes.notify.sent.count("WATCHDOG=1") >= fed + 2
+            await node.mirror.die()
+            await until(node.fenced)
+
+
+async def test_a_runtime_directory_that_is_gone_or_full_costs_the_node_no_fence(tmp_path: Path) -> None:
+    async with SmallMirror() as mirror:
+        node = Node(fresh(tmp_path), mirror)
+        run = Path(node.places.status).parent
+        run.rmdir()
+        run.touch()
         async with running(node):
             await until(lambda: node.fakes.notify.sent.count("WATCHDOG=1") > 1)
             await node.mirror.die()
             await until(node.fenced)
-            served = (await node.get_local("/metrics"))[1]
-            assert "nydus_agent_internal_errors_total 1\n" in served
+            run.unlink()
+            run.mkdir()
+            await until(lambda: Path(node.places.api_socket).exists())
+            assert "fence" in (await node.get_local("/status"))[1]
 
 
 async def test_a_bad_origin_keeps_a_bad_mirror_unfenced(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class Tree:
         self.write(active_link(), "")
         self.at(paths.RUN_DIR).mkdir(parents=True, exist_ok=True)
         self.publish(Expected(1, (paths.NYDUSD_TEMPLATE,)))
-        self.drift = Drift(self.watch, CONFIG, self.places)
+        self.drift = Drift(self.watch, lambda: 0, CONFIG, self.places)
         self.drift.refresh(self.now)
 
     def at(self, path: str) -> Path:
@@ -84,7 +84,7 @@ def test_what_root_has_found_is_told_with_its_event_and_so_is_its_end(tree: Tree
 def test_what_root_had_found_before_the_daemon_began_is_told(tmp_path: Path) -> None:
     before = Tree(tmp_path)
     before.root_found(EDITED)
-    after = Drift(before.watch, CONFIG, before.places)
+    after = Drift(before.watch, lambda: 0, CONFIG, before.places)
     after.refresh(0.0)
     assert after.findings == (EDITED,)
     before.watch.close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
 
 from agent import paths
 from agent.config.model import Config, ContainerdConfig, RegistriesConfig, RegistryHost, RestartPolicy
-from agent.errors import FileError, PlanError
+from agent.errors import FileError, PlanError, hide
 from agent.plan import show
 from agent.plan.diff import plan
 from agent.steps import (
@@ -340,10 +341,46 @@ def test_only_named_registries_mean_no_default_file() -> None:
         "secret = '''\nhunter2'''",
         "registry_token=hunter2",
         'endpoint = ["http://user:hunter2@registry.test"]',
+        "X-Api-Key: hunter2",
+        "apikey=hunter2",
+        "Cookie: a=b; session=hunter2; c=d",
+        "set-cookie: hunter2; Path=/",
+        '"Proxy-Authorization":["Digest username=\\"x\\", response=\\"hunter2\\""]',
+        "Authorization: AWS4-HMAC-SHA256 Credential=x/y, Signature=hunter2",
+        "map[Authorization:[Bearer hunter2] Accept:[*/*]]",
+        'password = "not closed hunter2',
+        "password: |\n  hunter2\n  hunter2",
+        "credentials = 'hunter2'",
+        "aws_secret_access_key = hunter2",
+        "accessKeySecret: hunter2",
+        "private-key=hunter2",
+        "passphrase hunter2".replace(" ", "="),
+        "docker login --password hunter2 r.test",
+        "GET https://r.test/v2/blob?X-Amz-Date=1&X-Amz-Signature=hunter2 failed",
+        "bearer hunter2hunter2hunter2hunter2 was refused",
     ],
 )
 def test_a_credential_is_hidden_in_whatever_form_it_is_written(line: str) -> None:
-    hidden = show.hide(f"a = 1\n{line}\nb = 2\n")
+    hidden = hide(f"a = 1\n{line}\nb = 2\n")
     assert "hunter2" not in hidden
     assert "a = 1\n" in hidden
     assert hidden.endswith("\nb = 2\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "registries.credentials names no file; basic authentication failed: bearer token refused",
+        "[remote.auth]\nenable_kubelet_credential_providers = true",
+        'token_file = "/x"\nauthor: me\nkeyed = 1\nsigned: yes',
+    ],
+)
+def test_what_is_no_secret_is_shown(text: str) -> None:
+    assert hide(text) == text
+
+
+@pytest.mark.parametrize("text", ["a.", "http://", "password=", "a-token", "token='", " --auth", "cookie: ["])
+def test_to_hide_costs_no_more_than_a_texts_length(text: str) -> None:
+    began = time.process_time()
+    hide(text * 50_000)
+    assert time.process_time() - began < 3

@@ -24,6 +24,7 @@ from agent.proof.inspection import CHECKS
 from agent.proof.proofs import Proof, body, failed
 from tests.fakes.containerd import STOCK_PLUGINS, nydus_plugin
 from tests.fakes.http import answer
+from tests.fakes.units import unit
 from tests.unit import plan_node
 from tests.unit.proved_node import CANARY, CONFIG, MIB, READ, ROOT, ProvedNode, first_wrong, proved
 
@@ -116,6 +117,20 @@ def _foreign_listener(made: ProvedNode) -> None:
     made.node.tables.held[4001] = 1000
 
 
+def _agent(state: str, restarts: int, ago_s: int, result: str = "") -> Callable[[ProvedNode], None]:
+    def change(made: ProvedNode) -> None:
+        begun = round((made.node.clock.monotonic() - ago_s) * 1e6)
+        made.node.units.units[paths.AGENT_UNIT] = replace(
+            unit(paths.AGENT_UNIT),
+            active_state=state,
+            n_restarts=restarts,
+            inactive_exit_us=begun,
+            result=result,
+        )
+
+    return change
+
+
 def _http(url: str, status: int, content: bytes = b"", via: str = "") -> Callable[[ProvedNode], None]:
     return lambda made: made.node.http.on(url, answer(status, content), via=via)
 
@@ -168,6 +183,9 @@ def _other_mirrors_counter(made: ProvedNode) -> None:
         (8, "NNA0741", "no answer", _deaf_nydusd),
         (8, "NNA0741", "4999", _other_mirror_in_template),
         (9, "NNA1019", "uid 1000", _foreign_listener),
+        (9, "NNA1010", "again 57 times, 2 s ago", _agent("active", 57, 2)),
+        (9, "NNA1010", "again 3 times", _agent("activating", 3, 70)),
+        (9, "NNA1010", "result: resources", _agent("failed", 0, 70, "resources")),
         (9, "NNA0812", "503", _http(CONFIG.mirror.ping_url, 503)),
         (9, "NNA0812", "status 429", _http(CANARY, 429, via=CONFIG.mirror.url)),
         (9, "NNA0812", "other content", _http(CANARY, 200, b"zeroes", via=CONFIG.mirror.url)),
@@ -193,6 +211,11 @@ def test_each_fault_fails_its_own_check_with_its_own_code(
     assert check.try_
     assert check is first_wrong(proof)
     assert proof.exit is Exit.NOT_AS_WANTED
+
+
+def test_an_agent_that_crashed_once_upon_a_time_is_well(node: ProvedNode) -> None:
+    _agent("active", 57, 600)(node)
+    assert node.proof().headline is None
 
 
 def test_what_stands_on_a_failed_check_is_not_proved_instead_of_failed_again(node: ProvedNode) -> None:
@@ -287,24 +310,6 @@ def test_a_restarted_containerd_counts_only_with_a_new_process(node: ProvedNode)
     )  # fmt: skip
     codes = {check.number: check.code for check in proof.checks if check.state is CheckState.FAILED}
     assert codes == {2: "NNA0405", 4: "NNA0405"}
-
-
-@pytest.mark.parametrize(
-    ("text", "bytes_"),
-    [
-        ("", 0),
-        ("# HELP dragonfly_client_download_traffic x\n", 0),
-        (
-            'dragonfly_client_download_traffic{type="A"} 3\ndragonfly_client_download_traffic{type="B"} '
-            "4e3\n",
-            4003,
-        ),
-        ("dragonfly_client_download_traffic_other 9\ndragonfly_client_download_traffic 2\n", 2),
-        ("dragonfly_client_download_traffic nonsense\n", 0),
-    ],
-)
-def test_the_mirrors_counter_is_the_sum_over_all_ways(text: str, bytes_: int) -> None:
-    assert checks_mirror.traffic_sum(text) == bytes_
 
 
 def test_figures_are_told_in_words() -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 import pickle
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from agent.ports import Finished
 from agent.registry.credential import Credential, Secret
 from agent.registry.names import HUB_KEY, CredentialPlaces, api_host_of, docker_places, host_of
 from agent.system.credentials import DockerCredentials
+from agent.system.files import RootFiles
 from tests.fakes.files import FakeFiles
 from tests.fakes.processes import FakeProcesses
 
@@ -317,3 +319,14 @@ def test_root_looks_where_the_snapshotter_is_told_to_and_others_at_their_own() -
     assert docker_places("/etc/x/config.json", {}, uid=0, home="/root").paths == ("/etc/x/config.json",)
     assert docker_places("pull", environment, uid=1000, home="/home/a").paths == ("/elsewhere/config.json",)
     assert docker_places("pull", {}, uid=1000, home="/home/a").paths == ("/home/a/.docker/config.json",)
+
+
+def test_a_file_in_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "config.json"
+    place.write_text(json.dumps({"credsStore": "vault"}))
+    find = DockerCredentials(RootFiles("/"), helpers(good()), CredentialPlaces((str(place),))).find
+    assert find("reg.test", deadline_s=1).credential is not None
+    tmp_path.chmod(0o777)
+    with pytest.raises(CredentialError) as caught:
+        find("reg.test", deadline_s=1)
+    assert (caught.value.code, f"chmod go-w {tmp_path}" in caught.value.seen[0]) == ("NNA1201", True)

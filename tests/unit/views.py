@@ -32,7 +32,8 @@ from tests.fakes.fence import FakeFence
 def none_holds() -> tuple[ConditionStatus, ...]:
     """Every condition that there is, on a node that is well."""
     watch = FakeWatch()
-    lease, drift = FenceLease(FakeFence(), FakeCgroups(), ("127.0.0.1", 4001)), Drift(watch, "", Places())
+    lease = FenceLease(FakeFence(), FakeCgroups(), ("127.0.0.1", 4001))
+    drift = Drift(watch, int, "", Places())
     found = tuple(
         conditions(State(), lease, drift, Problems(), symptoms="", around=False, refused="", unsteady="")
     )

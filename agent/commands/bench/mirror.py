@@ -18,10 +18,12 @@ from agent.commands.state.picture import Agent, Picture, take
 from agent.console import Console, Format
 from agent.documents.status import DaemonStatus
 from agent.errors import AgentError, Exit, HttpError
+from agent.outside_json import samples
 from agent.ports import BenchPorts, Clock, PeerTask
 
 _CALL_S = 5.0
 _TRAFFIC = "dragonfly_client_download_traffic"
+_KINDS = ("BACK_TO_SOURCE", "REMOTE_PEER", "LOCAL_PEER")
 _STARTED = "process_start_time_seconds"
 _METRICS_CAP = 1 << 20
 _QUIET_S = 1.5
@@ -110,19 +112,11 @@ class BenchPeer:
         )
 
 
-def traffic_of(exposition: str) -> Traffic:
-    """The counters of a Prometheus text; 0 before the first increment (dragonfly-client-metric,
-    download_traffic).
-    """
-    found, started = dict.fromkeys(("BACK_TO_SOURCE", "REMOTE_PEER", "LOCAL_PEER"), 0), ""
-    for line in exposition.splitlines():
-        name, _, value = line.rpartition(" ")
-        if name == _STARTED:
-            started = value
-        label = name.removeprefix(f'{_TRAFFIC}{{type="').removesuffix('"}')
-        if name.startswith(f"{_TRAFFIC}{{") and label in found:
-            found[label] = int(float(value))
-    return Traffic(found["BACK_TO_SOURCE"], found["REMOTE_PEER"], found["LOCAL_PEER"], started)
+def traffic_of(page: str) -> Traffic:
+    """The counters of its page; 0 before the first increment (dragonfly-client-metric, download_traffic)."""
+    told = {(one.name, one.labels): one.value for one in samples(page)}
+    source, remote, local = (int(told.get((_TRAFFIC, f'type="{kind}"'), 0)) for kind in _KINDS)
+    return Traffic(source, remote, local, str(told.get((_STARTED, ""), "")))
 
 
 @dataclass(frozen=True, slots=True)
