@@ -211,12 +211,12 @@ def _others(cri: Mapping[str, Any]) -> dict[str, Any]:
         kept["containerd"].pop(key, None)
     kept["containerd"]["runtimes"].pop(paths.RUNTIME, None)
     kept.get("registry", {}).pop("configPath", None)
-    return cast("dict[str, Any]", _lean(kept))
+    return cast("dict[str, Any]", lean(kept))
 
 
-def _lean(value: object) -> object:
+def lean(value: object) -> object:
     """Without what stands for nothing: on 1.x a table of runtimes takes the built-in one's place."""
     if not isinstance(value, dict):
         return value
-    inner = {key: _lean(one) for key, one in value.items()}
+    inner = {key: lean(one) for key, one in value.items()}
     return {key: one for key, one in inner.items() if one and one != "podsandbox"}

@@ -12,16 +12,17 @@ from typing import Any, cast
 
 import pytest
 
+from agent import paths
 from agent.apply.execute import check_containerd_config, unexpected
 from agent.containerd.render import candidate
-from agent.containerd.view import PROXY_PLUGIN
+from agent.containerd.view import KEYS, PROXY_PLUGIN
 from agent.errors import ApplyError
 from agent.plan.diff import plan
 from agent.ports import Ports
 from agent.steps import CheckContainerdConfig
 from agent.system.files import RootFiles
 from agent.system.process import ChildProcesses
-from tests.contract.live_containerd import verdicts
+from tests.contract.live_containerd import lean, verdicts
 from tests.unit.containerd_cases import Case, cases
 from tests.unit.containerd_worlds import VERSIONS
 from tests.unit.plan_node import look
@@ -94,11 +95,12 @@ def test_what_goes_live_is_in_force_and_nothing_of_others_is_lost(
     after = tomllib.loads(text)
     wanted = candidate(case.config, case.node)
     assert unexpected(text, wanted.expect) == ()
-    for path in [*wanted.wishes, PROXY_PLUGIN, ("imports",), ("proxy_plugins",)]:
+    tables = [table for keys in KEYS.values() for table in (keys.runtimes, keys.platforms) if table]
+    ours = [(*table, paths.RUNTIME) for table in tables]
+    for path in [*wanted.wishes, *ours, PROXY_PLUGIN, ("imports",), ("proxy_plugins",)]:
         for document in (before, after):
             _drop(document, path)
-    # Runtimes of ours are one more; all others are as they were.
-    assert _lean(after) == _lean(before)
+    assert lean(after) == lean(before)
 
 
 def test_a_candidate_that_containerd_cannot_load_is_told_with_its_words(
@@ -131,15 +133,3 @@ def _drop(document: Any, path: tuple[str, ...]) -> None:
     for key in path[:-1]:
         document = document.get(key, {})
     document.pop(path[-1], None)
-
-
-def _lean(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    # What stands for "nothing said" is left out: a table of runtimes takes the place of the built-in one on
-    # 1.x.
-    cleaned = {key: _lean(inner) for key, inner in value.items() if inner not in ("", 0, [], "podsandbox")}
-    for runtimes in (cleaned.get("runtimes"), cleaned.get("runtime_platforms")):
-        if isinstance(runtimes, dict):
-            runtimes.pop("nydus", None)
-    return {key: inner for key, inner in cleaned.items() if inner != {}}

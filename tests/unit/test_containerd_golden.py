@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from typing import Any
 
@@ -17,6 +16,7 @@ from agent.plan.removal import removal
 from agent.steps import CheckContainerdConfig, Former
 from tests.unit.containerd_cases import Case, cases
 from tests.unit.plan_node import carry_out, look, writes
+from tests.unit.test_render_containerd import without
 
 GOLDEN = cases()
 each = pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.id)
@@ -97,7 +97,7 @@ def test_only_lines_of_keys_that_are_ours_differ_in_files_of_others(case: Case) 
         "imports",
     )
     for path, before in case.before.items():
-        missing = _missing(case.after[path].decode().splitlines(), before.decode().splitlines())
+        missing = without(case.after[path].decode().splitlines(), before.decode().splitlines())
         assert all(line.strip().startswith(ours) for line in missing), path
 
 
@@ -118,12 +118,6 @@ def test_nothing_is_refused_and_the_dump_is_asked_for_every_key_of_ours(case: Ca
     assert found.refusals == ()
     hidden = 1 if case.version < "1.6.32" else 0  # it does not show a proxy plugin's exports
     assert len(found.expect) == len(found.wishes) - hidden
-
-
-def _missing(lines: list[str], wanted: list[str]) -> list[str]:
-    matcher = difflib.SequenceMatcher(None, wanted, lines, autojunk=False)
-    kept = {block.a + i for block in matcher.get_matching_blocks() for i in range(block.size)}
-    return [line for number, line in enumerate(wanted) if number not in kept and line.strip()]
 
 
 def _drop(document: dict[str, Any], path: tuple[str, ...]) -> None:
