@@ -9,8 +9,8 @@ looked at.
 
 A move is an entry of the daemon's history: a change of health state or route. None of the attacks takes
 anything from the mirror's data path, so none has a cause. A verb must end with the exit code that it had
-before the attacks, within its deadline; `status` may say what an attack takes from the agent (exit code 3).
-The memory is the PSS of all processes of the unit.
+before the attacks, within its deadline; `status` may tell of what is odd or lacks (exit code 3). The memory
+is the PSS of all processes of the unit.
 Exit status 1 when a bound is missed. About 15 minutes; `--quick` two.
 """
 
@@ -48,8 +48,12 @@ MOST_PSS_MIB = 36.0
 others reach 64 connections with a piece of 64 KiB at the most (8 MiB), of which three quarters are allowed.
 """
 WANT = "AgentInWant: "
-_TRUE = (WANT, "the agent does not serve the canary", "the mirror's own counter", "own byte counter")
-"""What `status` may say: what an attack takes from the agent, or what is wrong with an odd mirror's page."""
+_TRUE = (
+    WANT, "the agent does not serve the canary", f"the origin does not answer: 127.0.0.1:{OTHER_PORT}",
+    f"not accelerated  127.0.0.1:{OTHER_PORT}", "http://127.0.0.1:4003/healthy",
+    "the mirror's own counter does not know", "the mirror's own byte counter could not be read",
+)  # fmt: skip
+"""What `status` may say: what an attack takes from the agent, or how odd a registry or a page is."""
 _LOOK_EVERY_S = 0.25
 _AFTER_S = 2.0
 """What an attack has set off is told by then."""
