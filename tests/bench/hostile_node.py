@@ -4,8 +4,7 @@ mirror and an image can do to a node that the agent guards, each with a program 
 Method: a booted node with a registry, a second one, and the stand-in as mirror; the package is applied. A
 container reads cold files of a nydus image through the mirror all the time. Each attack goes on for a minute
 (quick form: four seconds), then several together. Meanwhile `status`, `plan`, `apply` and an inspection run
-in turn; four times a second the daemon's status, its processes and their memory are
-looked at.
+in turn; four times a second the daemon's processes and their memory are looked at.
 
 A move is an entry of the daemon's history: a change of health state or route. None of the attacks takes
 anything from the mirror's data path, so none has a cause. A verb must end with the exit code that it had
@@ -44,8 +43,8 @@ AGENT, INSPECT = "nydus-agent.service", "nydus-agent-inspect.service"
 VERBS = {"status": 10.0, "plan": 30.0, "apply": 90.0, "inspect": 90.0}
 """Each with its deadline in seconds, on a node whose cores the attack takes."""
 MOST_PSS_MIB = 36.0
-"""30 as in a quiet minute. And of what the daemon holds for those who ask: of each of the two listeners that
-others reach 64 connections with a piece of 64 KiB at the most (8 MiB), of which three quarters are allowed.
+"""30 as in a quiet minute. And what may come on top: 64 connections to the endpoint, each with a piece of 64
+KiB, and what journalctl maps of a journal that is flooded.
 """
 WANT = "AgentInWant: "
 _TRUE = (
