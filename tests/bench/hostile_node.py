@@ -4,13 +4,12 @@ mirror and an image can do to a node that the agent guards, each with a program 
 Method: a booted node with a registry, a second one, and the stand-in as mirror; the package is applied. A
 container reads cold files of a nydus image through the mirror all the time. Each attack goes on for a minute
 (quick form: four seconds), then several together. Meanwhile `status`, `plan`, `apply` and an inspection run
-in turn; four times a second the daemon's status, its processes and their memory are
-looked at.
+in turn; four times a second the daemon's processes and their memory are looked at.
 
 A move is an entry of the daemon's history: a change of health state or route. None of the attacks takes
 anything from the mirror's data path, so none has a cause. A verb must end with the exit code that it had
-before the attacks, within its deadline; `status` may say what an attack takes from the agent (exit code 3).
-The memory is the PSS of all processes of the unit.
+before the attacks, within its deadline; `status` may tell of what is odd or lacks (exit code 3). The memory
+is the PSS of all processes of the unit.
 Exit status 1 when a bound is missed. About 15 minutes; `--quick` two.
 """
 
@@ -44,12 +43,16 @@ AGENT, INSPECT = "nydus-agent.service", "nydus-agent-inspect.service"
 VERBS = {"status": 10.0, "plan": 30.0, "apply": 90.0, "inspect": 90.0}
 """Each with its deadline in seconds, on a node whose cores the attack takes."""
 MOST_PSS_MIB = 36.0
-"""30 as in a quiet minute. And of what the daemon holds for those who ask: of each of the two listeners that
-others reach 64 connections with a piece of 64 KiB at the most (8 MiB), of which three quarters are allowed.
+"""30 as in a quiet minute. And what may come on top: 64 connections to the endpoint, each with a piece of 64
+KiB, and what journalctl maps of a journal that is flooded.
 """
 WANT = "AgentInWant: "
-_TRUE = (WANT, "the agent does not serve the canary", "the mirror's own counter", "own byte counter")
-"""What `status` may say: what an attack takes from the agent, or what is wrong with an odd mirror's page."""
+_TRUE = (
+    WANT, "the agent does not serve the canary", f"the origin does not answer: 127.0.0.1:{OTHER_PORT}",
+    f"not accelerated  127.0.0.1:{OTHER_PORT}", "http://127.0.0.1:4003/healthy",
+    "the mirror's own counter does not know", "the mirror's own byte counter could not be read",
+)  # fmt: skip
+"""What `status` may say: what an attack takes from the agent, or how odd a registry or a page is."""
 _LOOK_EVERY_S = 0.25
 _AFTER_S = 2.0
 """What an attack has set off is told by then."""
