@@ -112,9 +112,9 @@ class TestLines:
     def test_an_entry_without_a_time_counts_as_dropped(
         self, written: tuple[UnitJournal, int], at: str
     ) -> None:
-        self.test_what_is_no_entry_counts_as_dropped(
-            written, f'{{"_SYSTEMD_UNIT": "x.service", "__MONOTONIC_TIMESTAMP": {at}}}'
-        )
+        journal, write = written
+        os.write(write, f'{{"_SYSTEMD_UNIT": "x.service", "__MONOTONIC_TIMESTAMP": {at}}}\n'.encode())
+        assert [(line.dropped, line.at) for line in journal.lines()] == [(1, 0.0)]
 
     @pytest.mark.parametrize("entry", ["{broken", "{}", "[]", '"x"', "7"])
     def test_what_is_no_entry_counts_as_dropped(self, written: tuple[UnitJournal, int], entry: str) -> None:

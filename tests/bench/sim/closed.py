@@ -32,7 +32,7 @@ from agent.health.evidence import (
     Tick,
 )
 from agent.health.policy import Policy
-from agent.health.route import prospect, route
+from agent.health.route import Prospect, prospect, route
 from agent.health.state import HealthState, State, held_s
 from tests.bench.sim.agent import NEVER_S, WELL_S, Agent
 from tests.bench.sim.world import Fault, World, Wrong
@@ -51,7 +51,7 @@ PATIENT_S = 9.0
 ORIGIN_S = 9.0
 """A registry that comes back is noticed within this."""
 _HARD = frozenset({SymptomKind.STATUS, SymptomKind.REFUSED, SymptomKind.DECODE, SymptomKind.CUT})
-_AGAIN_S, _DEADLINE_S, _SOON_S, _WATCH_S = 0.6, 3.0, 2.0, 5.0
+_AGAIN_S, _DEADLINE_S, _SOON_S = 0.6, 3.0, 2.0
 """As in agent/daemon/origins.py."""
 
 
@@ -85,6 +85,9 @@ class Seen:
 
 class Node(Agent):
     """`seed` names the run where something does not hold; `memory` is the file that a restart reads."""
+
+    watch_s = 5.0
+    """As in agent/daemon/origins.py: so seldom at most is a registry asked that reads depend on."""
 
     def __init__(
         self,
@@ -279,7 +282,7 @@ class Node(Agent):
         if self._origin_wanted and not reads_depend(self.state):
             self._origin_round()
         elif reads_depend(self.state):
-            longest_s = _WATCH_S if good else 3.0
+            longest_s = self.watch_s if good else 3.0
             self._rest_origin(_SOON_S + (longest_s - _SOON_S) * self._rng.random())
         else:
             mean_s = EVERY_S if good else self._origin_soon_s
@@ -298,9 +301,9 @@ class Node(Agent):
         super()._take(event)
         if (self.state.fence is not None) is not fenced:
             self._moved(fenced=not fenced)
-        late = not self._origin_runs and self._origin_due_at - self.now > _WATCH_S
+        late = not self._origin_runs and self._origin_due_at - self.now > self.watch_s
         if late and reads_depend(self.state):
-            self._rest_origin(_SOON_S + (_WATCH_S - _SOON_S) * self._rng.random())
+            self._rest_origin(_SOON_S + (self.watch_s - _SOON_S) * self._rng.random())
         self._observe()
 
     def _moved(self, *, fenced: bool) -> None:
@@ -345,11 +348,15 @@ class Node(Agent):
         if not away or self.state.fence is None or self.world.fault(self.now) is not None:
             self._expected = None
         elif self._expected is None:
-            ahead = prospect(self.state, self.now, self.policy, self._canary_due_s)
+            ahead = self.predicted()
             if not ahead.waits_for:
                 self._violated("away, and nothing is waited for")
             elif ahead.seconds is not None:
                 self._expected = self.now, self.now + ahead.seconds
+
+    def predicted(self) -> Prospect:
+        """What `status --why` says of the way back."""
+        return prospect(self.state, self.now, self.policy, self._canary_due_s)
 
     def _judge_prediction(self, *, returned: bool) -> None:
         if self._expected is None or not returned:
