@@ -77,7 +77,8 @@ class Files(Protocol):
     def empty(self, path: str) -> int:
         """Remove the entries of a directory that another user writes to, without following a link; how many.
 
-        A directory inside is left alone. 0 where there is no such directory. Raises FileError.
+        A directory inside is left alone. What lies in its place and is no directory is removed. Raises
+        FileError.
         """
 
 

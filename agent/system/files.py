@@ -132,7 +132,7 @@ class RootFiles:
     def remove_link(self, path: str) -> bool:
         """See ports.Files."""
         with _as_file_errors("remove", path), place_of(self._root, path, follow=False) as place:
-            if place is None or not _is_link(place):
+            if place is None or not stat.S_ISLNK(_kind(place)):
                 return False
             os.unlink(place.name, dir_fd=place.directory)
             sync_directory(place.directory)
@@ -144,9 +144,12 @@ class RootFiles:
         with (
             _as_file_errors("empty", path),
             place_of(self._root, path, follow=False) as place,
-            _opened(place, path, _LISTED) as directory,
             contextlib.ExitStack() as stack,
         ):
+            if place is not None and not stat.S_ISDIR(_kind(place) or stat.S_IFDIR):
+                os.unlink(place.name, dir_fd=place.directory)
+                return 1
+            directory = stack.enter_context(_opened(place, path, _LISTED))
             # One by one: who owns the directory may have laid a million there.
             for entry in () if directory is None else stack.enter_context(os.scandir(directory)):
                 with contextlib.suppress(FileNotFoundError, IsADirectoryError):
@@ -226,11 +229,12 @@ def _open(place: Place, path: str, flags: int) -> int | None:
         raise
 
 
-def _is_link(place: Place) -> bool:
+def _kind(place: Place) -> int:
+    """The mode of what is there; 0: nothing."""
     try:
-        return stat.S_ISLNK(os.stat(place.name, dir_fd=place.directory, follow_symlinks=False).st_mode)
+        return os.stat(place.name, dir_fd=place.directory, follow_symlinks=False).st_mode
     except FileNotFoundError:
-        return False
+        return 0
 
 
 def _see(place: Place | None, path: str) -> _Seen | None:

@@ -203,6 +203,19 @@ class FilesContract:
         assert world.see("/srv/real.toml") == b"old"
         assert world.port.empty("/run/none") == 0
 
+    @pytest.mark.parametrize("lies", ["a link to a directory", "a link to nothing", "a file"])
+    def test_what_lies_in_a_spools_place_is_removed_and_nothing_that_it_leads_to(
+        self, world: FilesWorld, lies: str
+    ) -> None:
+        world.put("/srv/real.toml", b"old")
+        if lies == "a file":
+            world.put("/run/request", b"")
+        else:
+            world.link("/run/request", "/srv" if "directory" in lies else "/nowhere")
+        assert world.port.empty("/run/request") == 1
+        assert world.port.empty("/run/request") == 0
+        assert world.see("/srv/real.toml") == b"old"
+
     def test_a_file_in_the_way_of_a_directory_is_an_error(self, world: FilesWorld) -> None:
         world.put("/etc/certs.d", b"a file")
         with pytest.raises(FileError):

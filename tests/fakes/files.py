@@ -148,7 +148,8 @@ class FakeFiles:
             return self.links.pop(path, None) is not None
 
     def empty(self, path: str) -> int:
-        names = [f"{path}/{name}" for name in self.listdir(path)]
+        in_place = path in self.files or path in self.links
+        names = [path] if in_place else [f"{path}/{name}" for name in self.listdir(path)]
         gone = [name for name in names if name in self.files or name in self.links]
         for name in gone:
             self.files.pop(name, None)

@@ -16,7 +16,7 @@ from agent.commands.context import Context
 from agent.commands.internal import after_dpkg
 from agent.commands.running import busy, proof_summary
 from agent.config.model import Config, Repair
-from agent.errors import AgentError, Exit, LockedError, ProcessError
+from agent.errors import AgentError, Exit, FileError, LockedError, ProcessError
 from agent.ports import Files, Ports
 from agent.proof import drift, inspection, proofs
 from agent.records import generations, json_files
@@ -40,7 +40,10 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
     with contextlib.suppress(LockedError):  # in the middle of an upgrade nothing that is seen lasts
         after_dpkg.wait(wire.package_manager(context.root), wire.clock(), deadline_s=_DPKG_S)
     # First: a request that comes while we prove is for the next proof.
-    ports.files.empty(paths.REQUESTS)
+    try:
+        ports.files.empty(paths.REQUESTS)
+    except FileError as error:
+        context.console.warn(f"the request stays: {error}")
     if busy(ports.ledger, "inspect"):
         context.console.line("a change or a drill is under way: a change runs the checks itself")
         return Exit.OK
