@@ -8,6 +8,8 @@ from pathlib import Path
 
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST = 10_000
+_GIVEN = set[int]()
+"""One that was given and is not used yet looks free."""
 
 
 def free_port() -> int:
@@ -21,4 +23,6 @@ def free_port() -> int:
             socket.create_server(("127.0.0.1", port)).close()
         except OSError:
             continue
-        return port
+        if port not in _GIVEN:
+            _GIVEN.add(port)
+            return port
