@@ -101,8 +101,11 @@ async def _made(node: Node) -> dict[str, object]:
         "told": node.condition("AgentInWant"),
         "changes": [entry["to"] for entry in status["history"]],
         "raised": status["fence"]["raised"],
+        "pings_wanted": _counted(metrics, 'pings_total{result="want"}'),
         "wanted": sum(_counted(metrics, f'{kind}_total{{result="want"}}') for kind in ("pings", "canaries")),
-        "silent": _counted(metrics, 'canaries_total{result="silent"}'),
+        "not_taken": sum(
+            _counted(metrics, f'canaries_total{{result="{how}"}}') for how in ("silent", "want")
+        ),
     }
 
 

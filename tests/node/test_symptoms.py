@@ -142,9 +142,9 @@ def test_an_origin_that_refuses_reads_too_does_not_keep_the_node_from_its_mirror
                 f"{entry['at'] - began:6.1f} s {entry['to']}, {entry['route']} ({entry['cause']}): "
                 f"{entry['reason']}"
             )
-    # One suspicion, which a canary clears; once more within a minute, which shows that the origin gives the
-    # same.
-    assert [entry["route"] for entry in moves] == ["origin", "mirror", "origin", "mirror"]
+    # Suspicions, which canaries clear; by the third one reads have shown that the origin gives the same.
+    assert [entry["route"] for entry in moves] in (["origin", "mirror"] * 2, ["origin", "mirror"] * 3)
+    assert moves[-1]["at"] - began < 15
     assert moves[-1]["at"] - began < 30, "and from then on reads stay on the mirror"
 
 
