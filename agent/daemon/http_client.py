@@ -300,7 +300,7 @@ def _has_source(family: int, host: str) -> bool:
     nothing, looks the address up, and needs no port of TCP's.
     """
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asks:
-        return asks.connect_ex((host, 9)) == 0
+        return asks.connect_ex((host, 9)) not in (errno.EADDRNOTAVAIL, errno.ENETUNREACH)
     return True
 
 

@@ -179,7 +179,9 @@ class FenceLease:
     def _find_clients(self) -> None:
         found = self._cgroups.of_processes(*NYDUSD, *CONTAINERD)
         self._nydusd = tuple(sorted({path for pattern in NYDUSD for path in found[pattern]}))
-        self.readers = sum(sum(found[pattern].values()) for pattern in NYDUSD)
+        programs, snapshotters = (found[pattern] for pattern in NYDUSD)
+        # Only beside the snapshotter: a user's program may have any name.
+        self.readers = sum(count for path, count in programs.items() if path in snapshotters)
         self._containerd = tuple(path for pattern in CONTAINERD for path in found[pattern])
 
     def lift(self) -> None:

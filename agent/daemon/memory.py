@@ -218,7 +218,7 @@ def _decoded(known: MemoryDocument, now: float, policy: Policy) -> Memory:
         failed_at=now if bad else NEVER,
         flap=_flap(known.flap, policy),
         unblamed=_flap(known.unblamed, policy),
-        stalls=_flap(known.stalls, policy),
+        stalls=replace(_flap(known.stalls, policy), penalty=min(known.stalls[0], 2.0)),
         return_at=_read(known.return_at, now + policy.return_delay_s),
         doubted=known.doubted,
         doubted_until=_read(known.doubted_until, now + policy.doubt_s),

@@ -298,24 +298,28 @@ class Origins:
         return False, worst.detail, False
 
 
+_BODY_S = 0.5
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 """What OpenSSL makes of a server that answers in plain words."""
 
 
 async def _speak(origin: Origin, address: str) -> tuple[str, bool]:
     """What it says to /v2/, in words; and whether only a registry says so. Raises ProbeError."""
-    body = bytearray()
+    body, whole = bytearray(), False
     with closing(Connection(address, origin.port, origin.host if origin.tls else "")) as connection:
         try:
             answer = await connection.ask("/v2/", origin.name, CLOSE)
-            await connection.body(answer, body.extend)
+            with suppress(ProbeError, TimeoutError):
+                async with asyncio.timeout(_BODY_S):
+                    await connection.body(answer, body.extend)
+                whole = True
         except ssl.SSLError as error:
             if error.reason in _NO_TLS:
                 raise ProbeError(Failure.CONTENT, "speaks no TLS") from None
             return f"answered the TLS handshake: {error.reason or error}", False
     if answer.status >= 500:
         raise ProbeError(Failure.STATUS, f"HTTP {answer.status} for /v2/")
-    return f"answered /v2/ with {answer.status}", of_a_registry(answer, body)
+    return f"answered /v2/ with {answer.status}", whole and of_a_registry(answer, body)
 
 
 def of_a_registry(answer: Answer, body: bytes | bytearray) -> bool:

@@ -152,10 +152,13 @@ def _ping_ok(state: State, event: PingOk, now: float, policy: Policy) -> State:
     oks = state.oks + more
     if state.health_state is HealthState.HEALTHY:
         oks = min(oks, max(state.oks, policy.rise, policy.clean_pings))
-    well = state.ping_ok is True and not (state.ping_refuted or state.ping_soft or state.ping_late)
+    well = state.ping_ok is True and not (state.ping_refuted or state.ping_bad or state.ping_late)
     if well and oks == state.oks and pace is known:
         return state  # four times a second: to make the same state anew was a quarter of what the daemon does
-    return replace(state, ping_pace=pace, ping_ok=True, ping_refuted=False, ping_soft=0, ping_late=0, oks=oks)
+    return replace(
+        state, ping_pace=pace, ping_ok=True, ping_refuted=False, ping_soft=0, ping_late=0, oks=oks,
+        ping_bad=0, pings_down=state.pings_down and oks < policy.rise,
+    )  # fmt: skip
 
 
 def _canary_ok(state: State, event: CanaryOk, now: float, policy: Policy) -> State:
@@ -193,7 +196,11 @@ def _ping_failed(state: State, event: PingFailed, now: float, policy: Policy) ->
 
 def _ping_lost(state: State, charge: Charge, started: float, now: float, policy: Policy) -> Asked:
     speak = canaries_speak(state, now, policy)
-    seen = replace(state, ping_ok=False, ping_refuted=state.ping_refuted and speak)
+    bad = min(state.ping_bad + 1, policy.fall)
+    seen = replace(
+        state, ping_ok=False, ping_refuted=state.ping_refuted and speak, ping_bad=bad,
+        pings_down=state.pings_down or bad == policy.fall,
+    )  # fmt: skip
     waiting = state.health_state in (HealthState.DOWN, HealthState.PROBATION)
     if waiting and speak and state.canary_oks >= policy.rise:
         # The data path has been well for long enough: a ping port that fails does not keep the mirror away.

@@ -90,8 +90,7 @@ def route(state: State) -> Route:
         case Mode.FENCE:
             return Route.MIRROR if state.fence is None else Route.ORIGIN
         case Mode.NATIVE:
-            # Damped as the health state is: nydusd looks seldom, and follows no ping that alternates.
-            return Route.ORIGIN if state.health_state is HealthState.DOWN else Route.MIRROR
+            return Route.ORIGIN if state.pings_down else Route.MIRROR
         case Mode.UNKNOWN:
             return Route.ORIGIN
         case _:

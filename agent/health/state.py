@@ -150,6 +150,10 @@ class State:
     """Rounds of pings in succession that nothing answered."""
     ping_silent: float = NEVER
     """When the first of them began."""
+    ping_bad: int = 0
+    """Rounds of pings in succession that failed, in whatever way, up to `Policy.fall`."""
+    pings_down: bool = False
+    """So many did, and `Policy.rise` in succession have not succeeded since."""
     ping_late: int = 0
     """Rounds of pings in succession that were dropped because the agent was late."""
     ping_refuted: bool = False
@@ -215,6 +219,8 @@ class State:
     """
     stalls: Flap = field(default_factory=Flap)
     """Suspicions that silence has raised, each 1, decayed."""
+    borne: Flap = field(default_factory=Flap)
+    """Seconds of silence that were borne, decayed."""
     return_at: float = NEVER
     fence: RaisedFence | None = None
     lifted: float = NEVER
@@ -301,6 +307,18 @@ def is_patient(state: State, now: float, policy: Policy) -> bool:
 def after_stall(stalls: Flap, now: float, policy: Policy) -> Flap:
     """One suspicion more that silence has raised."""
     return Flap(_halved(stalls, now, policy.stall_half_life_s) + 1, now)
+
+
+def bear(state: State, silent_s: float, now: float, policy: Policy) -> State:
+    """With so much more silence that moved nothing."""
+    before_s = _halved(state.borne, now, policy.borne_half_life_s)
+    return replace(state, borne=Flap(before_s + silent_s, now))
+
+
+def can_bear(state: State, now: float, policy: Policy) -> bool:
+    """Whether silence is ridden out: the mirror stalls often, and is not silent most of the time."""
+    much = _halved(state.borne, now, policy.borne_half_life_s) >= policy.borne_s
+    return is_patient(state, now, policy) and not much
 
 
 def _halved(flap: Flap, now: float, half_life_s: float) -> float:

@@ -60,8 +60,8 @@ def _blame(state: State, event: Symptom, now: float, policy: Policy) -> Asked:
     unblamed = state.unblamed if goes_on or again else state.flap
     safe = event.kind is SymptomKind.FALLBACK
     accuser = Accuser.FALLBACK if safe else Accuser.READS
-    # What the mirror refuses by its own rules is lost at once: no fence of a moment saves the next such read.
-    alone = event.alone and event.kind is not SymptomKind.REFUSED
+    # These reads are lost at once: no fence of a moment saves the next one.
+    alone = event.alone and event.kind not in (SymptomKind.REFUSED, SymptomKind.DECODE)
     charge = Charge(accuser, Cause.SYMPTOM, _WHAT[event.kind], event.detail, held=not safe, alone=alone)
     return accuse(replace(state, blamed=blamed, unblamed=unblamed), charge, now, policy)
 

@@ -31,9 +31,11 @@ from agent.health.state import (
     after_outage,
     after_stall,
     after_suspicion,
+    bear,
+    can_bear,
     canary_window_s,
     held,
-    is_patient,
+    ping_window_s,
     released,
     silence_s,
     silent_since,
@@ -74,7 +76,7 @@ def accuse(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
             return _suspected(seen, charge, now, policy)
         case HealthState.PROBATION:
             if _is_borne(seen, charge, now, policy):
-                return seen, (AskCanary(),)
+                return _bear(seen, charge, now, policy), (AskCanary(),)
             # The route has not moved since the outage was counted: it is still that one.
             back = moved(seen, HealthState.DOWN, charge.cause, charge.why, charge.detail, now)
             return _stalled(back, charge, now, policy), ()
@@ -148,7 +150,9 @@ def _fined(state: State, flap: Flap, *, by_reads: bool) -> State:
 
 def _suspect(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
     doubt = doubted(state, charge.accuser, now)
-    if _is_borne(state, charge, now, policy) or (doubt and not charge.hard and state.soft < policy.fall):
+    if _is_borne(state, charge, now, policy):
+        return _bear(state, charge, now, policy), (AskCanary(),)
+    if doubt and not charge.hard and state.soft < policy.fall:
         return state, (AskCanary(),)
     advisory = charge.hard and charge.accuser in (Accuser.PING, Accuser.FALLBACK)
     if doubt and advisory and canaries_speak(state, now, policy):
@@ -157,10 +161,11 @@ def _suspect(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
     relapse = now - state.data_cleared <= policy.symptom_window_s
     if relapse and charge.hard and charge.accuser in _DATA and not charge.alone:
         return down(state, charge.cause, f"{charge.why}, again", charge.detail, now, policy), asks
-    if doubt and charge.accuser is Accuser.CANARY and state.canary_bad == 1:
-        # One canary of many fails: that is told. Another one soon is an outage.
-        borne = replace(state, canary_borne_at=now, data_cleared=now, doubted_until=now + policy.doubt_s)
-        return borne, (AskCanary(),)
+    borne_s = now - state.canary_borne_at
+    seldom = (doubt or borne_s < policy.doubt_s) and borne_s > policy.symptom_window_s
+    if seldom and charge.accuser is Accuser.CANARY and state.canary_bad == 1:
+        # One canary of many fails: that is told. Another one soon fences.
+        return replace(state, canary_borne_at=now), (AskCanary(),)
     suspect = moved(state, HealthState.SUSPECT, charge.cause, charge.why, charge.detail, now)
     accusers = frozenset({charge.accuser})
     hard = accusers if charge.hard else frozenset()
@@ -173,7 +178,16 @@ def _suspect(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
 def _is_borne(state: State, charge: Charge, now: float, policy: Policy) -> bool:
     """Whether this silence moves nothing: the mirror stalls often, and such a stall ends by itself."""
     lasted_s = now - silent_since(state, now)
-    return not charge.hard and lasted_s < policy.patience_s and is_patient(state, now, policy)
+    return not charge.hard and lasted_s < policy.patience_s and can_bear(state, now, policy)
+
+
+def _bear(state: State, charge: Charge, now: float, policy: Policy) -> State:
+    """A stall that pings and canaries meet counts once."""
+    if charge.accuser is Accuser.CANARY and state.ping_soft:
+        return state
+    ping = charge.accuser is Accuser.PING
+    silent_s = ping_window_s(state, policy) if ping else canary_window_s(state, policy)
+    return bear(state, silent_s, now, policy)
 
 
 def _stalled(state: State, charge: Charge, now: float, policy: Policy) -> State:

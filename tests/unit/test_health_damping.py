@@ -63,6 +63,15 @@ def test_a_mirror_that_stalled_often_and_hangs_is_left_all_the_same_after_six_se
     assert POLICY.patience_s <= at - 60.0 < POLICY.patience_s + 1.3
 
 
+@pytest.mark.parametrize(("silent_s", "every_s"), [(5.5, 6.0), (1.5, 1.75)])
+def test_a_mirror_that_is_silent_most_of_the_time_is_not_borne(silent_s: float, every_s: float) -> None:
+    run, at = stalled(stalled(healthy(), 10.0), 40.0), 60.0
+    while run.state.fence is None and at < 200.0:
+        stalled(run, at, silent_s)
+        at += every_s
+    assert at - 60.0 < 60.0
+
+
 def test_a_mirror_that_stalled_often_and_dies_is_left_at_once() -> None:
     run = stalled(stalled(healthy(), 10.0), 40.0).at(60.0, SentinelClosed("eof"))
     assert route(run.state) is Route.ORIGIN
@@ -94,7 +103,9 @@ def test_two_canaries_in_succession_fence_however_often_one_alone_was_wrong() ->
     run.at(610.0, CanaryFailed(609.9, Failure.STATUS, ""))
     assert route(run.state) is Route.MIRROR
     run.at(610.01, CanaryFailed(610.001, Failure.STATUS, ""))
-    assert (run.health_state(), route(run.state)) == (HealthState.DOWN, Route.ORIGIN)
+    assert route(run.state) is Route.ORIGIN
+    run.at(610.02, CanaryFailed(610.015, Failure.STATUS, ""))
+    assert run.health_state() is HealthState.DOWN
 
 
 def test_where_nydusd_decides_an_alternating_ping_changes_what_is_told_a_few_times_an_hour_at_most() -> None:

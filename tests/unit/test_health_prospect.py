@@ -138,7 +138,7 @@ def test_a_foreign_process_can_stay_for_ever() -> None:
 def test_without_the_fence_it_is_up_to_others() -> None:
     run = Run(POLICY, ModeChanged(Mode.UNKNOWN, "nothing was applied"))
     assert told(run, 1.0) == Prospect(("nothing was applied",), None)
-    run = Run(POLICY, ModeChanged(Mode.NATIVE, "asked for"), *DEATH)
+    run = Run(POLICY, ModeChanged(Mode.NATIVE, "asked for"), *[PingFailed(0.0, REFUSED, "")] * 2)
     assert told(run, 1.0) == Prospect(("a ping that the mirror answers; nydusd looks for itself",), None)
 
 

@@ -175,7 +175,7 @@ def test_a_failure_to_fence_is_not_the_reason_for_a_route_that_needs_no_fence() 
 def test_without_the_fence_mode_nothing_is_ever_fenced(mode: Mode, where: Route) -> None:
     run = Run(POLICY, ModeChanged(mode, ""), GOOD, PingOk(0.0, 0.001), CanaryOk(0.0, 0.002))
     assert route(run.state) is where
-    run.at(10.0, *DEATH, OwnerSeen(Owner.FOREIGN, ""), PingFailed(1.0, REFUSED, ""))
+    run.at(10.0, *DEATH, OwnerSeen(Owner.FOREIGN, ""), *[PingFailed(1.0, REFUSED, "")] * 2)
     assert run.fence_log() == []
     assert run.health_state() is HealthState.DOWN
     assert route(run.state) is Route.ORIGIN
@@ -192,8 +192,7 @@ def test_what_happens_before_anything_was_applied_matters_to_nobody() -> None:
 
 
 def test_a_change_of_mode_lifts_the_fence() -> None:
-    run = healthy().at(10.0, Pinned(Route.ORIGIN, "maintenance"))
-    run.at(11.0, ModeChanged(Mode.NATIVE, "asked for"))
+    run = healthy().at(10.0, *DEATH).at(11.0, ModeChanged(Mode.NATIVE, "asked for"), PingOk(11.0, 0.001))
     assert run.fences()[-1] == (11.0, LiftFence())
     assert run.causes[-1] == "mode"
 

@@ -215,3 +215,12 @@ class TestSelfTest:
         stage.clock.sleep(1)
         stage.lease.test(stage.now)
         assert stage.lease.self_test == "ok"
+
+
+def test_the_snapshotter_and_a_users_program_of_that_name_are_no_readers() -> None:
+    cgroups = FakeCgroups()
+    cgroups.homes["containerd-nydu"] = cgroups.homes["nydusd"]
+    cgroups.homes["nydusd-x"] = "/user.slice/user-1000.slice"
+    lease = FenceLease(FakeFence(), cgroups, ("127.0.0.1", 4001))
+    lease.find_clients()
+    assert lease.readers == 1

@@ -110,7 +110,7 @@ def staggered(
 Events: TypeAlias = Callable[[float], tuple[Event, ...]]
 """What happens again and again in a quiet time, as of a moment of it."""
 COUNTED = frozenset(field.name for field in fields(State)) & {
-    "oks", "canary_oks", "canary_ok", "canary_bad", "failed_at", "ping_soft", "ping_silent",
+    "oks", "canary_oks", "canary_ok", "canary_bad", "failed_at", "ping_soft", "ping_silent", "ping_bad",
     "canary_soft", "canary_silent", "ping_pace", "canary_pace", "fence",
 }  # fmt: skip
 """What goes on in the state of an agent at rest: successes and failures are counted and dated, the windows

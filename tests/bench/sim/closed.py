@@ -46,8 +46,11 @@ SEEN_S: dict[Wrong, float] = {
 }  # fmt: skip
 """Within this a fault is fenced where the mirror was calm (docs/design.md, and twice a tick for the model's
 own beats)."""
-PATIENT_S = 9.0
-"""... and where it was not: silence was ridden out, a canary alone was wrong before."""
+PATIENT_S: dict[Wrong, float] = {
+    Wrong.DEAD: 3.0, Wrong.STALLS: 9.5, Wrong.HANGS: 9.5, Wrong.PATH_HANGS: 11.0, Wrong.LIES: 4.0
+}  # fmt: skip
+"""... and where it was not: silence is ridden out for 6 s in windows of up to 3 s, a canary alone was wrong
+before."""
 ORIGIN_S = 9.0
 """A registry that comes back is noticed within this."""
 _HARD = frozenset({SymptomKind.STATUS, SymptomKind.REFUSED, SymptomKind.DECODE, SymptomKind.CUT})
@@ -324,8 +327,8 @@ class Node(Agent):
         if dark and self.now - self._dark > DARK_S:
             self._violated(f"fenced for {DARK_S:g} s while the mirror answers and no origin does")
             self._dark = self.now
-        fault = self.world.holds_up(self.now) if good and not fenced else None
-        if fault is None or fault.wrong not in SEEN_S:
+        fault = self.world.fault(self.now) if good and not fenced else None
+        if fault is None or fault.share < 1 or fault.wrong not in SEEN_S:
             self._exposed = NEVER_S
         else:
             self._exposed = min(self._exposed, self.now)
@@ -339,7 +342,8 @@ class Node(Agent):
         calm = not any(since < at < self._exposed and at != fault.begins for at in self.world.changes)
         if calm and self._exposed == fault.begins > CALM_S:
             return SEEN_S[fault.wrong]
-        return PATIENT_S + ORIGIN_S
+        news = self.world.origin_changed(self._exposed - 60.0, self.now) or self.state.origin is not True
+        return PATIENT_S[fault.wrong] + (ORIGIN_S if news else 0.0)
 
     def _predict(self) -> None:
         """Once the mirror is well and the state is down: when will reads return? Whatever changes first ends
@@ -353,6 +357,9 @@ class Node(Agent):
                 self._violated("away, and nothing is waited for")
             elif ahead.seconds is not None:
                 self._expected = self.now, self.now + ahead.seconds
+        elif self.now > self._expected[1] + 0.1 * (self._expected[1] - self._expected[0]) + 1.5:
+            self._violated("a return was predicted that did not come")
+            self._expected = None
 
     def predicted(self) -> Prospect:
         """What `status --why` says of the way back."""

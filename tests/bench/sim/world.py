@@ -40,7 +40,6 @@ class Wrong(enum.Enum):
     """All is answered right, but later and later, up to `slow_s`, and then sooner again."""
 
 
-_SILENT = frozenset({Wrong.STALLS, Wrong.HANGS})
 _READS = {
     Wrong.DEAD: SymptomKind.FALLBACK,
     Wrong.PATH_FAILS: SymptomKind.FALLBACK,
@@ -48,8 +47,6 @@ _READS = {
     Wrong.REFUSES_READS: SymptomKind.STATUS,
 }
 """What nydusd writes of a read that meets it."""
-SAVED = frozenset({Wrong.DEAD, Wrong.PATH_FAILS, Wrong.PING_FAILS, Wrong.SLOW})
-"""No read is lost or held up by these: nydusd saves it from the origin by itself, or nothing is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +138,11 @@ class World:
         ]
         return None in out, any(outage is not None and outage.silent for outage in out)
 
+    def origin_changed(self, since: float, until: float) -> bool:
+        """Whether a registry went or came between these times."""
+        ends = (at for outages in self._registries for one in outages for at in (one.begins, one.ends))
+        return any(since < at <= until for at in ends)
+
     def read(self, at: float) -> SymptomKind | None:
         """What nydusd writes of a read that goes through the mirror now; None: nothing."""
         fault = self.fault(at)
@@ -154,13 +156,3 @@ class World:
         """Whether every read through the mirror is answered rightly."""
         fault = self.fault(at)
         return fault is None or fault.wrong in (Wrong.PING_FAILS, Wrong.SLOW)
-
-    def holds_up(self, at: float) -> Fault | None:
-        """The fault by which every read through the mirror fails, or waits for its end."""
-        fault = self.fault(at)
-        return None if fault is None or fault.share < 1 or fault.wrong in SAVED else fault
-
-    def is_silent(self, at: float) -> bool:
-        """Whether nothing is answered at all."""
-        fault = self.fault(at)
-        return fault is not None and fault.wrong in _SILENT
