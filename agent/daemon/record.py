@@ -30,7 +30,8 @@ from agent.health.evidence import (
     SymptomsUnknown,
     Tick,
 )
-from agent.health.state import HealthState, Transition
+from agent.health.machine import Transition
+from agent.health.state import HealthState
 
 _HISTORY = 100
 _BAD = (HealthState.SUSPECT, HealthState.DOWN)

@@ -8,7 +8,7 @@ purpose. Here each kind of event is taken in; what follows from it is in `transi
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from agent.health.evidence import (
@@ -31,6 +31,7 @@ from agent.health.evidence import (
     PingOk,
     Pinned,
     Probe,
+    Route,
     SentinelClosed,
     Symptom,
     SymptomsUnknown,
@@ -49,12 +50,29 @@ from agent.health.state import (
     HealthState,
     RaisedFence,
     State,
-    Transition,
     late,
     learned,
 )
 from agent.health.symptoms import symptom
 from agent.health.transitions import Asked, Charge, accuse, canaries_speak, down, moved, recover
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The health state or the route changed: what is logged, counted and kept as history."""
+
+    before: HealthState
+    after: HealthState
+    route_before: Route
+    route: Route
+    reason: str
+    evidence: str
+    matters: bool = True
+    """Something of ours uses the mirror; false before the first apply, when a node without one lacks
+    nothing.
+    """
+    cause: Cause = Cause.FIRST
+    """Of the route's change where the route changed, else of the health state's."""
 
 
 def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State, tuple[Effect, ...]]:

@@ -91,8 +91,8 @@ class Policy:
     """A mirror that has stalled again and again is fenced only when it has been silent for this long: longer
     than a stall that ends by itself (up to 5 s were seen), shorter than nydusd waits for an answer."""
     borne_s: float = 15.0
-    """... or for so long in all, which halves in `borne_half_life_s`: a mirror that answers now and then between
-    its stalls is no use. A stall of 5 s each 30 s comes to 10 s."""
+    """... or for so long in all, which halves in `borne_half_life_s`: a mirror that answers now and then is
+    no use. A stall of 5 s each 30 s comes to 10 s."""
     borne_half_life_s: float = 30.0
     stall_half_life_s: float = 1200.0
     """Silence fences twice at once, then about once in this time: five times an hour at most, so that a node

@@ -276,24 +276,6 @@ class AskOwner:
 Effect: TypeAlias = RaiseFence | ExtendFence | LiftFence | AskCanary | AskOrigin | AskOwner
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """The health state or the route changed: what is logged, counted and kept as history."""
-
-    before: HealthState
-    after: HealthState
-    route_before: Route
-    route: Route
-    reason: str
-    evidence: str
-    matters: bool = True
-    """Something of ours uses the mirror; false before the first apply, when a node without one lacks
-    nothing.
-    """
-    cause: Cause = Cause.FIRST
-    """Of the route's change where the route changed, else of the health state's."""
-
-
 def decayed(flap: Flap, now: float, policy: Policy) -> float:
     """The penalty now."""
     return _halved(flap, now, policy.flap_half_life_s)

@@ -15,7 +15,8 @@ from agent.catalogue import Message
 from agent.daemon.record import Record
 from agent.documents.status import ConditionStatus, Truth
 from agent.health.evidence import Route, Symptom, SymptomKind
-from agent.health.state import Cause, HealthState, Transition
+from agent.health.machine import Transition
+from agent.health.state import Cause, HealthState
 from agent.system import journal
 from tests.fakes.event_loop import go, until
 from tests.unit.daemon_node import healthy
