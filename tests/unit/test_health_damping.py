@@ -72,6 +72,16 @@ def test_a_mirror_that_is_silent_most_of_the_time_is_not_borne(silent_s: float, 
     assert at - 60.0 < 60.0
 
 
+def test_a_stall_that_pings_and_canaries_meet_counts_once() -> None:
+    run = stalled(stalled(healthy(), 10.0), 40.0).at(60.6, PingFailed(60.0, SILENT, ""))
+    borne = run.state.borne
+    assert borne.penalty > 0
+    assert run.at(61.2, CanaryFailed(60.0, SILENT, "")).state.borne == borne
+    run.at(62.0, PingOk(61.9, 0.001)).at(63.2, CanaryFailed(62.0, SILENT, ""))
+    assert run.state.borne.penalty > borne.penalty  # only the data path stalls
+    assert route(run.state) is Route.MIRROR
+
+
 def test_a_mirror_that_stalled_often_and_dies_is_left_at_once() -> None:
     run = stalled(stalled(healthy(), 10.0), 40.0).at(60.0, SentinelClosed("eof"))
     assert route(run.state) is Route.ORIGIN
