@@ -13,6 +13,7 @@ page and the journal's catalogue. An error is printed as::
 from __future__ import annotations
 
 import enum
+import errno
 import functools
 import re
 import traceback
@@ -68,6 +69,11 @@ class AgentError(Exception):
         self.seen = (*seen, *map(str, problems))
         self.try_ = try_
         self.problems = problems
+
+
+WANTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""This process lacks a descriptor, memory, a buffer or a port, of which a local user may hold all: that says
+nothing of whom it would ask."""
 
 
 def hide(text: str) -> str:

@@ -39,7 +39,7 @@ _DIRECT_S = 0.5
 _LOOPBACK_TRIES = 5
 """Canaries from the node's loopback that may fail before a registry is asked instead; then seldom more."""
 _LOOPBACK_AGAIN_S = 60.0
-_REGISTRY_S, _REGISTRY_WORRIED_S, _REGISTRY_IDLE_S = 60.0, 10.0, 300.0
+REGISTRY_S, _REGISTRY_WORRIED_S, _REGISTRY_IDLE_S = 60.0, 10.0, 300.0
 """Between two canaries that ask a registry: many nodes ask the same one. While the mirror is under suspicion
 or down; and where no registry has ever answered through it."""
 _REGISTRY_ASKED_S = 1.0
@@ -216,6 +216,8 @@ class Canaries:
         self._loopback = LoopbackCanary(
             tasks, settings.proxy, served, self._late, cap_s=settings.policy.window_cap_s
         )
+        self._policy = replace(settings.policy, canary=True)
+        self._registry_policy = registry_policy(self._policy)
         self._registry = RegistryCanary(tasks, settings.proxy, session.origins)
         self._runs = self._wanted = False
         self._ended_at = self._loopback_due = self._registry_due = self._registry_asked_at = float("-inf")
@@ -263,11 +265,7 @@ class Canaries:
     @property
     def policy(self) -> Policy:
         """While canaries come back: a clean one speaks for the mirror until the next is overdue."""
-        policy = replace(self._session.settings.policy, canary=True)
-        if self._counts:
-            return policy
-        vouch_s = 1.1 * _REGISTRY_S + 2 * policy.canary_window_s
-        return replace(policy, canary_interval_s=_REGISTRY_WORRIED_S, vouch_s=vouch_s)
+        return self._policy if self._counts else self._registry_policy
 
     @property
     def due_s(self) -> float:
@@ -329,7 +327,7 @@ class Canaries:
             self._unanswered = 0
             session.check_owner()
             session.take(result)
-            return _REGISTRY_S if session.state.health_state is HealthState.HEALTHY else _REGISTRY_WORRIED_S
+            return REGISTRY_S if session.state.health_state is HealthState.HEALTHY else _REGISTRY_WORRIED_S
         self._turn += 1
         can_vouch = origin.name in session.reach.proved and self._registry.answers
         self._unanswered = 0 if can_vouch else self._unanswered + 1
@@ -344,6 +342,12 @@ class Canaries:
         """
         if self._accepts and self._session.policy.canary:
             self._session.do_without_canaries()
+
+
+def registry_policy(policy: Policy) -> Policy:
+    """The policy where a registry answers canaries, which come seldom."""
+    vouch_s = 1.1 * REGISTRY_S + 2 * policy.canary_window_s
+    return replace(policy, canary_interval_s=_REGISTRY_WORRIED_S, vouch_s=vouch_s)
 
 
 def _listens_here(state: State, *, otherwise: bool) -> bool:

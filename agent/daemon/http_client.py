@@ -18,14 +18,13 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from agent.config.forms import is_metadata
+from agent.errors import WANTS
 from agent.health.evidence import Failure
 
 _HEADER_CAP = 16384
 _PIECE = 65536
 BODY_CAP = 65536
 
-_WANTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
-"""The agent's own lack: of a descriptor, memory, a buffer, or a port to connect from."""
 _address = functools.lru_cache(maxsize=64)(ipaddress.ip_address)
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -319,7 +318,7 @@ def _probe_error(error: OSError, what: str) -> ProbeError:
             failure = Failure.RESET
         case _ if error.errno == errno.ETIMEDOUT:
             failure = Failure.SILENT
-        case _ if error.errno in _WANTS:
+        case _ if error.errno in WANTS:
             failure = Failure.WANT
         case _:
             failure = Failure.UNREACHABLE

@@ -27,20 +27,20 @@ from agent.ports import Names
 
 EVERY_S = 45.0
 """Mean time between two rounds; each lasts between a half and one and a half of it."""
-_SOON_S = 2.0
+SOON_S = 2.0
 """Where no origin answered, the next round is due this soon, then after twice that, up to EVERY_S: nothing is
 fenced before an origin has answered, and at boot the network may come up after us."""
-_SOON_FENCED_S, _WATCH_S = 2.0, 5.0
+_SOON_FENCED_S, WATCH_S = 2.0, 5.0
 """While the mirror is fenced, or would be were an origin good, the next question comes after a time between
-these two. An origin that dies lifts the fence within the longer one, _AGAIN_S and _DEADLINE_S: 9 s. 10,000
+these two. An origin that dies lifts the fence within the longer one, AGAIN_S and DEADLINE_S: 9 s. 10,000
 nodes whose mirrors are fenced at once send 2,900 requests for /v2/ a second, to all origins together."""
-_TURN_S, _TURNS_S = 3.0, 9.0
+TURN_S, _TURNS_S = 3.0, 9.0
 """While none is good, the longer one is shorter, so that all have had their turn after _TURNS_S, but not
-below _TURN_S: each node keeps a moment of its own. Those 10,000 nodes then send 4,000 a second where three
+below TURN_S: each node keeps a moment of its own. Those 10,000 nodes then send 4,000 a second where three
 origins or more are known.
 """
-_DEADLINE_S = 3.0
-_AGAIN_S = 0.6
+DEADLINE_S = 3.0
+AGAIN_S = 0.6
 """A round in which no origin answered is repeated once before it counts: lifting the fence on one lost packet
 would send reads back to a mirror that is known to be bad. nydusd 2.4 gives a refused read up after 1 s, so it
 is sooner."""
@@ -91,7 +91,7 @@ class Origins:
         self._due = self._began_at = self._all_due = float("-inf")
         """When the next round is due, when the last one began, and when all are to be asked again."""
         self._hastened = asyncio.Event()
-        self._soon_s = _SOON_S
+        self._soon_s = SOON_S
         """To the next round, should none answer."""
         self._turn, self._none_told = 0, False
         """Whose turn it is while none is good; that none is was told, and none has answered since."""
@@ -130,7 +130,7 @@ class Origins:
     def watch(self) -> None:
         """The fence goes up, or is renewed: where reads depend on the origins, the next round must not be far
         off."""
-        if self._rests and self._due - _now() > _WATCH_S and self._needed():
+        if self._rests and self._due - _now() > WATCH_S and self._needed():
             self._hasten(_now() + self._watch_s())
 
     def _hasten(self, when: float) -> None:
@@ -143,7 +143,7 @@ class Origins:
         return self._began_at + _SOON_FENCED_S if pause else _now()
 
     def _watch_s(self) -> float:
-        longest_s = _WATCH_S if self.good() else max(_TURN_S, min(_WATCH_S, _TURNS_S / len(self._known)))
+        longest_s = WATCH_S if self.good() else max(TURN_S, min(WATCH_S, _TURNS_S / len(self._known)))
         return _SOON_FENCED_S + (longest_s - _SOON_FENCED_S) * os.urandom(1)[0] / 256
 
     # Rounds
@@ -197,7 +197,7 @@ class Origins:
             self._ask_in_turn()
             answered = True  # or it tells by itself
         if answered:
-            return EVERY_S, _SOON_S, False
+            return EVERY_S, SOON_S, False
         return self._soon_s, min(2 * self._soon_s, EVERY_S), True
 
     def _ask_in_turn(self) -> None:
@@ -219,9 +219,9 @@ class Origins:
         silent one later.
         """
         asked = self._begin(origin)
-        done, _ = await asyncio.wait({asked}, timeout=_AGAIN_S)
+        done, _ = await asyncio.wait({asked}, timeout=AGAIN_S)
         if not (done and asked.result().ok):
-            await asyncio.sleep(max(0.0, self._began_at + _AGAIN_S - _now()))
+            await asyncio.sleep(max(0.0, self._began_at + AGAIN_S - _now()))
             return await self._ask_all()
         self._tell_good(asked.result())
         return self._began_at < self._all_due or await self._ask_all_twice()
@@ -230,7 +230,7 @@ class Origins:
         self._all_due = self._began_at + EVERY_S
         if await self._ask_all():
             return True
-        await asyncio.sleep(_AGAIN_S)
+        await asyncio.sleep(AGAIN_S)
         return await self._ask_all()
 
     async def _ask_all(self) -> bool:
@@ -267,11 +267,11 @@ class Origins:
         more."""
         asked_at = _now()
         try:
-            async with asyncio.timeout(_DEADLINE_S):
+            async with asyncio.timeout(DEADLINE_S):
                 ok, detail, registry = await self._answer_of(origin)
         except TimeoutError:
             self._addresses.mistrust(origin.host)
-            ok, detail, registry = False, f"no answer in {_DEADLINE_S:g} s", False
+            ok, detail, registry = False, f"no answer in {DEADLINE_S:g} s", False
         if asked_at >= self._asked_at[origin.name]:
             self._asked_at[origin.name], self._none_told = asked_at, self._none_told and not ok
             self.seen[origin.name] = OriginStatus(origin.name, ok, _now(), detail, registry)

@@ -278,32 +278,22 @@ Effect: TypeAlias = RaiseFence | ExtendFence | LiftFence | AskCanary | AskOrigin
 
 def decayed(flap: Flap, now: float, policy: Policy) -> float:
     """The penalty now."""
-    return _halved(flap, now, policy.flap_half_life_s)
+    return halved(flap, now, policy.flap_half_life_s)
 
 
 def is_patient(state: State, now: float, policy: Policy) -> bool:
     """Whether the mirror has stalled so often that silence must last for `Policy.patience_s`."""
-    return _halved(state.stalls, now, policy.stall_half_life_s) >= 1
-
-
-def after_stall(stalls: Flap, now: float, policy: Policy) -> Flap:
-    """One suspicion more that silence has raised."""
-    return Flap(_halved(stalls, now, policy.stall_half_life_s) + 1, now)
-
-
-def bear(state: State, silent_s: float, now: float, policy: Policy) -> State:
-    """With so much more silence that moved nothing."""
-    before_s = _halved(state.borne, now, policy.borne_half_life_s)
-    return replace(state, borne=Flap(before_s + silent_s, now))
+    return halved(state.stalls, now, policy.stall_half_life_s) >= 1
 
 
 def can_bear(state: State, now: float, policy: Policy) -> bool:
     """Whether silence is ridden out: the mirror stalls often, and is not silent most of the time."""
-    much = _halved(state.borne, now, policy.borne_half_life_s) >= policy.borne_s
+    much = halved(state.borne, now, policy.borne_half_life_s) >= policy.borne_s
     return is_patient(state, now, policy) and not much
 
 
-def _halved(flap: Flap, now: float, half_life_s: float) -> float:
+def halved(flap: Flap, now: float, half_life_s: float) -> float:
+    """What is left of it now."""
     return float(flap.penalty * 0.5 ** (max(0.0, now - flap.at) / half_life_s))
 
 

@@ -29,11 +29,10 @@ from agent.health.state import (
     HealthState,
     State,
     after_outage,
-    after_stall,
     after_suspicion,
-    bear,
     can_bear,
     canary_window_s,
+    halved,
     held,
     ping_window_s,
     released,
@@ -187,11 +186,13 @@ def _bear(state: State, charge: Charge, now: float, policy: Policy) -> State:
         return state
     ping = charge.accuser is Accuser.PING
     silent_s = ping_window_s(state, policy) if ping else canary_window_s(state, policy)
-    return bear(state, silent_s, now, policy)
+    borne_s = halved(state.borne, now, policy.borne_half_life_s) + silent_s
+    return replace(state, borne=Flap(borne_s, now))
 
 
 def _stalled(state: State, charge: Charge, now: float, policy: Policy) -> State:
-    return state if charge.hard else replace(state, stalls=after_stall(state.stalls, now, policy))
+    count = halved(state.stalls, now, policy.stall_half_life_s) + 1
+    return state if charge.hard else replace(state, stalls=Flap(count, now))
 
 
 def _suspected(state: State, charge: Charge, now: float, policy: Policy) -> Asked:

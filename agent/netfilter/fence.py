@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from agent import paths
-from agent.errors import FenceError
+from agent.errors import WANTS, FenceError
 from agent.facts.node import FenceAbility, Unknown
 from agent.facts.transfer import Standing, standing
 from agent.netfilter.cgroups import CgroupTree
@@ -38,8 +38,6 @@ _PRIORITY = -150
 it."""
 _TRIAL_PRIORITY = _PRIORITY - 1
 """The self-test's rules are met before the fence's own, which may be up meanwhile."""
-_WANTS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRINUSE, errno.EADDRNOTAVAIL)
-"""There is no descriptor, memory or port left, of which a local user may hold all."""
 _SYN = "tcp flags & (syn | ack) == syn"
 """Only attempts to connect: resetting a stray ACK of a transfer under way would cut containerd's pulls."""
 
@@ -162,7 +160,7 @@ class NftFence:
                 if mirror is not None:
                     shown += trial.sees(*mirror)
         except (FenceError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in _WANTS:
+            if isinstance(error, OSError) and error.errno in WANTS | {errno.EADDRINUSE}:
                 return Unknown(f"it could not be tried: {error}")
             reason = f"{error.what}: {error.cause}" if isinstance(error, FenceError) else str(error)
             return FenceAbility(usable=False, reason=reason)

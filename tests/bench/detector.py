@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import partial
 
 from agent.config.model import HealthConfig
+from agent.daemon.canaries import registry_policy
 from agent.health.policy import Policy, return_delay_s
 from tests.bench.report import Goal, Row, publish, quick, row
 from tests.bench.sim.closed import Node, Seen
@@ -41,10 +42,7 @@ def policy(rng: random.Random, *, local: bool = True) -> Policy:
     """The default configuration's, of a node with any place in the fleet's return."""
     delay_s = return_delay_s(f"{rng.getrandbits(128):032x}", 60)
     chosen = Policy.of(HealthConfig(), return_delay_s=delay_s, canary=True, loopback=local)
-    if local:
-        return chosen
-    # Canaries ask a registry: seldom (agent/daemon/canaries.py).
-    return replace(chosen, canary_interval_s=10.0, vouch_s=66.0 + 2 * chosen.canary_window_s)
+    return chosen if local else registry_policy(chosen)
 
 
 # Faults

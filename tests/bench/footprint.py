@@ -103,13 +103,18 @@ class Watched:
         """One look at all processes of the unit."""
         rss = pss = threads = 0.0
         for pid in node.processes(UNIT):
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-            sizes = {line.split()[0]: int(line.split()[1]) / 1024 for line in lines}
+            sizes = sizes_mib(pid)
             rss, pss = rss + sizes["Rss:"], pss + sizes["Pss:"]
             threads += len(list(Path(f"/proc/{pid}/task").iterdir()))
         self.rss.append(rss)
         self.pss.append(pss)
         self.threads.append(threads)
+
+
+def sizes_mib(pid: int) -> dict[str, float]:
+    """What the kernel's smaps_rollup says of a process: name with its colon -> MiB. Raises OSError."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {line.split()[0]: int(line.split()[1]) / 1024 for line in lines}
 
 
 def _watch(node: Node, seconds: float, where: str) -> tuple[list[Row], list[Goal]]:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import hostile_images
+from tests.bench.footprint import sizes_mib
 from tests.bench.report import Goal, Row, publish, quick, row
 from tests.node import images, parts, scene, stock
 from tests.node.boot import Node
@@ -269,12 +270,11 @@ class Rig:
 
 def pss_mib(node: Node) -> tuple[float, float]:
     """MiB of the daemon and of its journalctl, as the kernel shares pages out. Raises OSError."""
-    kilobytes = [0, 0]
+    found = [0.0, 0.0]
     for pid in node.processes(AGENT):
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         theirs = Path(f"/proc/{pid}/comm").read_text().strip() == "journalctl"
-        kilobytes[theirs] += next(int(line.split()[1]) for line in rollup.splitlines() if "Pss:" in line)
-    return kilobytes[0] / 1024, kilobytes[1] / 1024
+        found[theirs] += sizes_mib(pid)["Pss:"]
+    return found[0], found[1]
 
 
 _CONTAINED = [
@@ -341,9 +341,6 @@ def all_attacks(rig: Rig, seconds: float) -> list[Seen]:
     return found
 
 
-_SIZES = ("peak PSS, MiB", "journalctl's, MiB")
-
-
 def rows(found: list[Seen]) -> list[Row]:
     """The table."""
     return [
@@ -352,10 +349,8 @@ def rows(found: list[Seen]) -> list[Row]:
             extra={
                 "tried": sum(seen.tried.values()), "through the mirror": seen.through,
                 "moves": len(seen.moves), "restarts": seen.restarts,
-                **{
-                    name: round(max(sizes), 1)
-                    for name, sizes in zip(_SIZES, zip(*seen.pss_mib, strict=True), strict=True)
-                },
+                "peak PSS, MiB": round(max(size for size, _ in seen.pss_mib), 1),
+                "journalctl's, MiB": round(max(size for _, size in seen.pss_mib), 1),
                 "verbs": len(seen.verbs),
                 "slowest verb, s": round(max(verb.seconds for verb in seen.verbs), 1),
             },
@@ -370,6 +365,7 @@ def goals(found: list[Seen], usual: dict[str, int]) -> list[Goal]:
     def count(value: Callable[[Seen], list[Any]]) -> int:
         return sum(len(value(seen)) for seen in found)
 
+    peak = max(size for seen in found for size, _ in seen.pss_mib)
     return [
         Goal("reads that failed", count(lambda seen: seen.errors), 0, "errors"),
         Goal("moves of health state or route without a cause", count(lambda seen: seen.moves), 0, "moves"),
@@ -377,12 +373,7 @@ def goals(found: list[Seen], usual: dict[str, int]) -> list[Goal]:
         Goal("what nobody without rights may do", count(lambda seen: seen.may_not), 0, "acts"),
         Goal("warnings of the agent's units", count(lambda seen: seen.warned), 0, "lines"),
         Goal("verbs with another exit code or late", count(lambda seen: seen.unusual(usual)), 0, "verbs"),
-        Goal(
-            "peak PSS of the daemon",
-            max(size for seen in found for size, _ in seen.pss_mib),
-            MOST_PSS_MIB,
-            "MiB",
-        ),
+        Goal("peak PSS of the daemon", peak, MOST_PSS_MIB, "MiB"),
     ]
 
 

@@ -8,8 +8,9 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from agent.daemon.canaries import REGISTRY_S
 from agent.daemon.memory import Memory, MemoryFile, adopted, known_to
-from agent.daemon.origins import EVERY_S, reads_depend
+from agent.daemon.origins import AGAIN_S, DEADLINE_S, EVERY_S, SOON_S, TURN_S, WATCH_S, reads_depend
 from agent.health.evidence import (
     Adopted,
     CanaryFailed,
@@ -53,8 +54,6 @@ PATIENT_S: dict[Wrong, float] = {
 before."""
 ORIGIN_S = 9.0
 """A registry that comes back is noticed within this."""
-_HARD = frozenset({SymptomKind.STATUS, SymptomKind.REFUSED, SymptomKind.DECODE, SymptomKind.CUT})
-_AGAIN_S, _DEADLINE_S, _SOON_S = 0.6, 3.0, 2.0
 """As in agent/daemon/origins.py."""
 
 
@@ -89,8 +88,8 @@ class Seen:
 class Node(Agent):
     """`seed` names the run where something does not hold; `memory` is the file that a restart reads."""
 
-    watch_s = 5.0
-    """As in agent/daemon/origins.py: so seldom at most is a registry asked that reads depend on."""
+    watch_s = WATCH_S
+    """So seldom at most is a registry asked that reads depend on."""
 
     def __init__(
         self,
@@ -109,7 +108,7 @@ class Node(Agent):
         self._memory = MemoryFile(memory)
         self._origin_runs = self._origin_wanted = False
         self._origin_due = 0
-        self._origin_due_at, self._origin_soon_s = NEVER_S, _SOON_S
+        self._origin_due_at, self._origin_soon_s = NEVER_S, SOON_S
         self._canary_at = 0.0
         self._dark = self._exposed = NEVER_S
         self._fenced_at = NEVER_S
@@ -242,7 +241,7 @@ class Node(Agent):
             return
         before = self.state
         self._take(Symptom(kind, "modelled", self.now))
-        bad = kind in _HARD and before.origin is True and self.now > before.lifted
+        bad = kind is not SymptomKind.FALLBACK and before.origin is True and self.now > before.lifted
         if bad and self.state.fence is None and self.now >= before.symptom_refuted_until:
             self._violated("a read failed at the mirror, and the next one goes there too")
 
@@ -250,7 +249,7 @@ class Node(Agent):
 
     def _rest(self, seconds: float) -> None:
         if not self.world.local and self.state.health_state is HealthState.HEALTHY:
-            seconds *= 6
+            seconds *= REGISTRY_S / self.policy.canary_interval_s
         self._canary_at = self.now + seconds
         super()._rest(seconds)
 
@@ -272,21 +271,21 @@ class Node(Agent):
         took_s = 0.02
         if not good:
             needed = reads_depend(self.state)
-            again_s = _DEADLINE_S if silent else 0.02
-            took_s = again_s if needed and not self.state.origin else _AGAIN_S + again_s
+            again_s = DEADLINE_S if silent else 0.02
+            took_s = again_s if needed and not self.state.origin else AGAIN_S + again_s
             if silent and not needed:
-                took_s += _DEADLINE_S
+                took_s += DEADLINE_S
         self._at(self.now + took_s, lambda: self._origin_told(good=good))
 
     def _origin_told(self, *, good: bool) -> None:
         self._origin_runs = False
-        self._origin_soon_s = _SOON_S if good else min(2 * self._origin_soon_s, EVERY_S)
+        self._origin_soon_s = SOON_S if good else min(2 * self._origin_soon_s, EVERY_S)
         self._take(OriginSeen(good, "modelled"))
         if self._origin_wanted and not reads_depend(self.state):
             self._origin_round()
         elif reads_depend(self.state):
-            longest_s = self.watch_s if good else 3.0
-            self._rest_origin(_SOON_S + (longest_s - _SOON_S) * self._rng.random())
+            longest_s = self.watch_s if good else TURN_S
+            self._rest_origin(SOON_S + (longest_s - SOON_S) * self._rng.random())
         else:
             mean_s = EVERY_S if good else self._origin_soon_s
             self._rest_origin(mean_s * (0.5 + self._rng.random()))
@@ -306,7 +305,7 @@ class Node(Agent):
             self._moved(fenced=not fenced)
         late = not self._origin_runs and self._origin_due_at - self.now > self.watch_s
         if late and reads_depend(self.state):
-            self._rest_origin(_SOON_S + (self.watch_s - _SOON_S) * self._rng.random())
+            self._rest_origin(SOON_S + (self.watch_s - SOON_S) * self._rng.random())
         self._observe()
 
     def _moved(self, *, fenced: bool) -> None:

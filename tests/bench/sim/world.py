@@ -92,11 +92,6 @@ class World:
         number = bisect.bisect_right(self._begins, at) - 1
         return self.faults[number] if number >= 0 and at < self.faults[number].ends else None
 
-    def next_change(self, at: float) -> float:
-        """When anything becomes otherwise after this time."""
-        number = bisect.bisect_right(self.changes, at)
-        return self.changes[number] if number < len(self.changes) else NEVER_S
-
     # As probes see it
 
     def attempt(self, at: float, probe: Probe) -> Answer:
