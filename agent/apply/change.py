@@ -128,15 +128,18 @@ def apply(
     Raises PlanError, ApplyError NNA0415 to NNA0417 (nothing touched), NNA0402 (put back), NNA0403 (not
     everything could be).
     """
+    restart = config.containerd.restart
     config = gate.wanted(config, urgency)
     recovered = recover.finish(ports, jobs=True, say=around.say)
     confirm.refuse_another(ports)
     facts, effective, plan = make_plan(config, ports)
     demand(config, facts, effective, plan)
     config = images.kept_root(config, facts)
+    then = installed.pinned(config, facts.programs)
+    then = replace(then, containerd=replace(then.containerd, restart=restart))
     intention = Intention(
         "apply", plan, effective, versions.known_versions(facts), (config.mirror.url, config.mirror.ping_url),
-        config.snapshotter.root, config=accepted.record(installed.pinned(config, facts.programs)),
+        config.snapshotter.root, config=accepted.record(then),
     )  # fmt: skip
     gate.check(config, ports, plan, urgency)
     return replace(change(config, ports, facts, intention, around), recovered=recovered)

@@ -21,10 +21,10 @@ ENTRIES = (
           "Take KillMode out of the named file, then `systemctl daemon-reload`."),
     Entry("NNA0305", "another snapshotter, or another root of it, is in use", Exit.USAGE,
           "containerd's database refers to what lies below the root of the snapshotter that unpacked an "
-          "image: under another root no container of it could start. Or another service runs a snapshotter "
-          "on our socket.",
+          "image: under another root no container of it could start. Or another service, process or "
+          "container runs a snapshotter on our socket.",
           "Keep the root (`snapshotter.root`), or drain the node and remove the images first: `crictl rmi"
-          " --all`. End the other service for good: `systemctl disable --now UNIT`."),
+          " --all`. End what holds our socket by what started it; the message names the command."),
     Entry("NNA0311", "containerd's configuration cannot be understood", Exit.USAGE,
           "The root file, or one that it imports, is not TOML, cannot be read, or has a version that this"
           " containerd does not know: 1.x knows versions 1 and 2, 2.0 to 2.2 also 3.",

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from agent import API_VERSION, __version__, wire
-from agent.apply import change, rollback
+from agent.apply import change, gate, rollback
+from agent.apply.gate import Urgency
 from agent.codec import to_json
 from agent.commands.context import Context
 from agent.config import accepted
@@ -136,7 +137,8 @@ def diffs(text: str, context: Context) -> None:
 
 def plan_document(made: MadePlan) -> dict[str, Any]:
     """What is written: what `plan` prints, who made it, and what it was decided on."""
-    config = images.kept_root(made.config, made.facts)
+    # `apply --now` does what a plan without it says.
+    config = images.kept_root(gate.wanted(made.config, Urgency.NOW), made.facts)
     wanted = accepted.record(installed.pinned(config, made.facts.programs))
     basis = decided(made.plan, made.effective, made.facts, wanted, versions.known_versions(made.facts))
     node = hashlib.sha256(f"{_NODE} {node_identity()}".encode()).hexdigest()[:32]

@@ -7,6 +7,7 @@ import argparse
 from agent import wire
 from agent.apply import leftovers, remove
 from agent.commands.context import Context
+from agent.commands.rollback import config_or_record
 from agent.commands.running import surroundings
 from agent.errors import Exit
 
@@ -24,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises ConfigError, LockedError, ApplyError (NNA0411: containers run), PlanError."""
-    config = context.load_config(trusted=True).config
+    """Raises LockedError, ApplyError (NNA0411: containers run), PlanError."""
+    config = config_or_record(context)
     ports = wire.root_ports(config)
     with surroundings(context.console) as around:
         with ports.ledger.lock("remove"):

@@ -6,6 +6,7 @@ It also takes back a change that waits for its confirmation; systemd's timer run
 from __future__ import annotations
 
 import argparse
+import contextlib
 
 from agent import wire
 from agent.apply import confirm, remove, rollback
@@ -13,9 +14,8 @@ from agent.commands.apply import tell
 from agent.commands.context import Context
 from agent.commands.plan import display, generation, plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
-from agent.config.load import load
 from agent.config.model import Config
-from agent.errors import ConfigError, Exit
+from agent.errors import AgentError, ConfigError, Exit
 from agent.ports import Ports
 from agent.records import generations
 from agent.records.generations import Pending, TakenBack
@@ -38,15 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises ConfigError, PlanError (nothing touched), LockedError, ApplyError."""
-    ports = wire.root_ports(config_or_default(context))
-    if args.unconfirmed:
-        return take_back(context, ports, args.unconfirmed, late=True)
-    waits = confirm.waiting(ports) if args.to is None else None
-    if waits is not None:
-        return show(context, ports, waits) if args.dry_run else take_back(context, ports, waits.id)
-    config = context.load_config(trusted=True).config
+    """Raises PlanError (nothing touched), LockedError, ApplyError."""
+    config = config_or_record(context)
     ports = wire.root_ports(config)
+    if args.unconfirmed:
+        return take_back(context, config, ports, args.unconfirmed, late=True)
+    waits = confirm.waiting(ports) if args.to is None else None
+    if waits is not None and args.dry_run:
+        return show(context, config, ports, waits)
+    if waits is not None:
+        return take_back(context, config, ports, waits.id)
     if args.dry_run:
         return _show_plan(context, config, ports, args.to)
     urgency = urgency_of(now=args.now)
@@ -64,21 +65,21 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     return exit_
 
 
-def take_back(context: Context, ports: Ports, transaction_id: str, *, late: bool = False) -> Exit:
+def take_back(
+    context: Context, config: Config, ports: Ports, transaction_id: str, *, late: bool = False
+) -> Exit:
     """End the change that waits, unless somebody has ended it meanwhile. `late`: its time is over, so it is
     ended where it is still under way.
     """
     lock = rollback.lock(ports, transaction_id) if late else ports.ledger.lock("rollback")
-    config = config_or_default(context)
     with surroundings(context.console) as around:
         with lock:
             done = rollback.take_back(config, ports, around, only=transaction_id)
         return tell_taken(done, context, ports)
 
 
-def show(context: Context, ports: Ports, waits: Pending) -> Exit:
+def show(context: Context, config: Config, ports: Ports, waits: Pending) -> Exit:
     """What a rollback would change now that `waits` waits."""
-    config = config_or_default(context)
     *before, _last = generations.history(ports.files) or (None,)
     if confirm.is_open(ports, waits):
         context.console.line(f"the change to generation {waits.generation} did not end; it would be undone")
@@ -101,12 +102,19 @@ def _show_plan(context: Context, config: Config, ports: Ports, to: int | None) -
     return Exit.OK
 
 
-def config_or_default(context: Context) -> Config:
-    """A broken configuration must not keep a node from being put back: what was applied is in the records."""
+def config_or_record(context: Context) -> Config:
+    """The operator's; where it is wrong, or others may write it, which is told, the one that was applied.
+    Nothing in it may keep a node from being put back.
+    """
     try:
-        return load(context.config_file, context.conf_d, trusted=True).config
-    except ConfigError:
-        return Config()
+        return context.load_config(trusted=True).config
+    except ConfigError as error:
+        for problem in error.seen:
+            context.console.warn(problem)
+    context.console.warn("the configuration is not used; what was applied last is")
+    with contextlib.suppress(AgentError):  # the records are damaged, which whoever needs them tells
+        return generations.in_force(wire.root_files(context.root), None)
+    return Config()
 
 
 def tell_taken(done: TakenBack | None, context: Context, ports: Ports) -> Exit:

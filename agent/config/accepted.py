@@ -2,8 +2,8 @@
 
 After a rollback, or before a changed agent.toml is applied, the node is as an earlier configuration wanted
 it: whoever judges the node must judge it by that one. What only the daemon reads (thresholds, endpoints, the
-fleet) is not kept, nor where containerd's socket is and whether it may be restarted: there the operator's
-present word counts.
+fleet) is not kept. Where containerd's socket is, and whether it may be restarted, is the operator's present
+word; the recorded one counts where that cannot be had.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from agent.config.model import Config
 from agent.outside_json import json_value
 
 _TABLES = ("mirror", "registries", "containerd", "snapshotter", "programs")
-_PRESENT = {"mirror": ("health", "refusals"), "containerd": ("address", "restart")}
+_DAEMONS = {"mirror": ("health", "refusals")}
 """Keys that are not recorded."""
 
 
@@ -28,7 +28,7 @@ def record(config: Config) -> dict[str, object]:
         table: {
             key: value
             for key, value in asdict(getattr(config, table)).items()
-            if key not in _PRESENT.get(table, ())
+            if key not in _DAEMONS.get(table, ())
         }
         for table in _TABLES
     }
@@ -36,11 +36,15 @@ def record(config: Config) -> dict[str, object]:
     return plain
 
 
-def restored(present: Config, recorded: Mapping[str, object] | None) -> Config:
-    """`present` with what was recorded in its place; a key that this version does not know is left out."""
+def restored(present: Config | None, recorded: Mapping[str, object] | None) -> Config:
+    """`present` with what was recorded in its place; None: it cannot be had, the defaults stand for what is
+    not recorded. A key that this version does not know is left out.
+    """
     if recorded is None:
-        return present
+        return present or Config()
     then = cast("Config", build(Config, read_table(Config, recorded, Complaints("record"))))
+    if present is None:
+        return then
     return replace(
         present,
         mirror=replace(then.mirror, health=present.mirror.health, refusals=present.mirror.refusals),

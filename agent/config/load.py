@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import shlex
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from agent.config.parse import TomlDocument, parse
 from agent.errors import ConfigError, Problem
 
 SIZE_CAP = 1 << 20  # bytes; a configuration is a few hundred
+_MAX_LINKS = 40  # as the kernel
+_ACL = "system.posix_acl_access"
+"""Its mask stands where the group's rights do (acl(5))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +97,45 @@ def _files(
 
 def _of_others(place: str) -> Problem:
     reason = "can be written by others than root: they decide what root does"
-    return Problem(place, "", "", reason, f"chown root:root {place} && chmod go-w {place}")
+    return Problem(place, "", "", reason, action_against_others(place))
+
+
+def action_against_others(place: str) -> str:
+    """What to do where others may change `place`. Nobody is told to take a directory of others from them."""
+    ours = posixpath.dirname(paths.CONFIG_FILE)
+    if not (Path(place).is_file() or f"{place}/".startswith(f"{ours}/")):
+        return f"keep the file where only root may write, such as {ours}"
+    quoted = shlex.quote(place)
+    return f"chown -h root:root {quoted} && chmod go-w {quoted}"
 
 
 def open_to_others(path: str) -> str:
-    """The first of a file (or directory), those above it, and what they are links to, that another user than
-    root and this one may change; "" = none. A sticky directory far above lets nobody touch what is root's.
+    """The first name on the way to a file or directory that another user than root and this one may change;
+    "" = none. In a sticky directory on the way nobody touches what is root's.
     """
-    for one in dict.fromkeys((str(Path(path).absolute()), str(Path(path).resolve()))):
-        for place in (one, *map(str, Path(one).parents)):
-            with contextlib.suppress(OSError):
-                seen = os.lstat(place)
-                group = seen.st_mode & stat.S_IWGRP and seen.st_gid not in (0, os.getegid())
-                sticky = seen.st_mode & stat.S_ISVTX and place != one
-                loose = group or seen.st_mode & stat.S_IWOTH
-                foreign = seen.st_uid not in (0, os.geteuid())
-                if not stat.S_ISLNK(seen.st_mode) and (foreign or (loose and not sticky)):
-                    return place
+    names = tuple(_names(path))
+    for name in names:
+        with contextlib.suppress(OSError):
+            seen = os.lstat(name)
+            group = seen.st_mode & stat.S_IWGRP and (
+                seen.st_gid not in (0, os.getegid()) or _ACL in os.listxattr(name, follow_symlinks=False)
+            )
+            kept = stat.S_ISLNK(seen.st_mode) or (seen.st_mode & stat.S_ISVTX and name != names[-1])
+            loose = (group or seen.st_mode & stat.S_IWOTH) and not kept
+            if loose or seen.st_uid not in (0, os.geteuid()):
+                return name
     return ""
+
+
+def _names(path: str) -> Iterator[str]:
+    """Each name that the kernel looks up, those that links lead through too (path_resolution(7))."""
+    place, rest, links = "/", Path(path).absolute().parts, 0
+    while rest:
+        place, rest = posixpath.normpath(posixpath.join(place, rest[0])), rest[1:]
+        yield place
+        if links < _MAX_LINKS and Path(place).is_symlink():
+            links += 1
+            place, rest = posixpath.dirname(place), (*Path(place).readlink().parts, *rest)
 
 
 def _read(path: str, unreadable: list[Problem], *, optional: bool) -> str | None:

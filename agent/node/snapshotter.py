@@ -58,7 +58,9 @@ def _found(
 
 
 def find_holder(ports: Ports) -> str:
-    """The service or process, not our unit's, that listens on the snapshotter's socket; "" for none."""
+    """The service, or the process, that listens on the snapshotter's socket and is not our unit's; "" for
+    none. A runtime's service, and one with cgroups of its own below it, may run containers: it is not named.
+    """
     try:
         pid = ports.snapshotter.holder(paths.SNAPSHOTTER_SOCKET, deadline_s=_CALL_S)
         fact = ports.files.read(f"/proc/{pid}/cgroup") if pid else None
@@ -66,9 +68,11 @@ def find_holder(ports: Ports) -> str:
         return ""
     if fact is None:
         return ""
-    services = re.findall(r"/([^/\n]+\.service)\b", fact.content.decode(errors="replace"))
-    service = services[-1] if services else f"process {pid}"
-    return "" if service == paths.SNAPSHOTTER_UNIT else service
+    services = re.findall(r"/([^/\n]+\.service)$", fact.content.decode(errors="replace"), re.MULTILINE)
+    if paths.SNAPSHOTTER_UNIT in services:
+        return ""
+    own = (one for one in services if one not in paths.RUNTIME_UNITS)
+    return next(own, f"process {pid}")
 
 
 def _open_database(ports: Ports, pid: int) -> str:

@@ -100,7 +100,9 @@ def _containerd_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
         found += _root_refusals(config, facts, facts.containerd_unit)
     if holder := facts.snapshotter_holder:
         reason = f"{paths.SNAPSHOTTER_SOCKET} is held by {holder}, not by {paths.SNAPSHOTTER_UNIT}"
-        found.append(Refusal("NNA0305", reason, f"end it, such as: systemctl disable --now {holder}"))
+        end = f"systemctl disable --now {holder}"
+        way = end if holder.endswith(".service") else f"systemctl status {holder.removeprefix('process ')}"
+        found.append(Refusal("NNA0305", reason, way))
     return tuple(found)
 
 

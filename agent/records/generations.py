@@ -121,14 +121,14 @@ def hold(files: Files) -> str:
     return f"generation {last.number} is a rollback to {last.to}, which holds until nydus-agent apply"
 
 
-def in_force(files: Files, present: Config) -> Config:
+def in_force(files: Files, present: Config | None) -> Config:
     """The configuration that the node was changed for: `present` is newer where it was not applied, or rolled
-    back.
+    back; None where it cannot be had.
 
     Raises ApplyError NNA0410, FileError.
     """
     last = applied(files)
-    return present if last is None else restored(present, last.config)
+    return restored(present, last.config if last is not None else None)
 
 
 def history(files: Files, *, before: int | None = None) -> tuple[Generation, ...]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlencode, urlsplit
 
-from agent.config.load import open_to_others
+from agent.config.load import action_against_others, open_to_others
 from agent.errors import CredentialError, FileError, PortError, Problem
 from agent.facts.node import FileFact
 from agent.outside_json import json_value
@@ -94,7 +94,7 @@ class DockerCredentials:
         where = open_to_others(posixpath.dirname(fact.path))
         if where:
             reason = "others may put another file there"
-            problems = (*problems, Problem(fact.path, "", where, reason, f"chmod go-w {where}"))
+            problems = (*problems, Problem(fact.path, "", where, reason, action_against_others(where)))
         if problems:
             raise CredentialError(
                 "NNA1201", f"the credentials in {fact.path} cannot be used as they are", problems=problems

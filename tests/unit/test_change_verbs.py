@@ -6,14 +6,16 @@ import io
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent import paths
-from agent.apply import confirm, remove, rollback
+from agent.apply import change, confirm, remove, rollback
 from agent.apply.change import Outcome
+from agent.apply.gate import Urgency
 from agent.apply.recover import Recovered
 from agent.commands import apply as apply_verb
 from agent.commands import confirm as confirm_verb
@@ -22,6 +24,7 @@ from agent.commands import rollback as rollback_verb
 from agent.commands.context import Context
 from agent.commands.internal import after_dpkg, due
 from agent.commands.internal import recover as recover_verb
+from agent.config.model import Config, RestartPolicy
 from agent.console import Console, Format
 from agent.errors import Exit, LockedError
 from agent.node.machine import present
@@ -147,6 +150,26 @@ def test_the_history_as_diffs_hides_secrets_and_needs_root(made: ProvedNode, tmp
 # A change that waits for its confirmation
 
 
+@pytest.mark.parametrize(("text", "mode"), [("nonsense", 0o644), ("", 0o666)])
+def test_a_configuration_that_cannot_be_used_is_told_and_what_was_applied_puts_the_node_back(
+    tmp_path: Path, text: str, mode: int
+) -> None:
+    """k3s' socket, and that nobody but the operator restarts containerd, do not fall to the defaults."""
+    k3s = replace(CONFIG.containerd, address="/run/k3s/containerd/containerd.sock", restart=RestartPolicy.NEVER)
+    node = ProvedNode(replace(CONFIG, containerd=k3s))
+    out, file = io.StringIO(), tmp_path / "agent.toml"
+    where = (str(file), str(tmp_path / "conf.d"), str(on_disk(node, tmp_path)))
+    context = Context(Console(io.StringIO(), out), 0, {}, *where)
+    file.write_text(text)
+    file.chmod(mode)
+    assert rollback_verb.config_or_record(context) == Config()
+    with node.node.ports.ledger.lock("apply"):
+        change.apply(node.config, node.node.ports, quiet(), urgency=Urgency.NOW)
+    on_disk(node, tmp_path)
+    assert rollback_verb.config_or_record(context).containerd == k3s
+    assert str(file) in out.getvalue()
+
+
 def test_a_change_ends_with_how_to_keep_it_and_its_confirmation_says_what_stays(waiting: Waiting) -> None:
     outcome = waiting.apply()
     waiting.node.clock.advance(20)
@@ -184,7 +207,7 @@ def test_a_rollback_that_only_shows_names_what_would_go_back(waiting: Waiting) -
         change = confirm.waiting(waiting.ports)
         assert change is not None
         files = waiting.node.files.snapshot()
-        text = told(lambda context: rollback_verb.show(context, waiting.ports, change))[1]
+        text = told(lambda context: rollback_verb.show(context, CONFIG, waiting.ports, change))[1]
         assert waiting.node.files.snapshot() == files
         return text
 
@@ -199,7 +222,7 @@ def test_a_rollback_that_only_shows_tells_of_a_change_that_was_cut_off(waiting: 
     waiting.killed()
     change = confirm.waiting(waiting.ports)
     assert change is not None
-    _document, text = told(lambda context: rollback_verb.show(context, waiting.ports, change))
+    _document, text = told(lambda context: rollback_verb.show(context, CONFIG, waiting.ports, change))
     assert text == "the change to generation 1 did not end; it would be undone\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,8 @@ def test_what_is_not_a_text_file_is_refused_and_nothing_hangs(etc: Path) -> None
         (".", 1000, 0, 0o755),
         ("far/b.toml", 0, 0, 0o602),
         ("far", 0, 12, 0o775),
+        ("way", 1000, 0, 0o755),
+        ("way/link", 1000, 0, 0o644),
     ],
 )
 def test_a_configuration_that_others_may_write_is_told_and_no_verb_of_roots_changes_the_node_by_it(
@@ -108,14 +111,25 @@ def test_a_configuration_that_others_may_write_is_told_and_no_verb_of_roots_chan
     (etc / "far").mkdir()
     for name in ("agent.toml", "conf.d/a.toml", "far/b.toml"):
         (etc / name).write_text("version = 1" if name == "agent.toml" else "")
-    (etc / "conf.d/b.toml").symlink_to("../far/b.toml")
+    (etc / "way").mkdir()
+    (etc / "way/link").symlink_to(etc / "far/b.toml")
+    (etc / "conf.d/b.toml").symlink_to("../way/../way/link")
     assert loaded(etc, trusted=True).warnings == ()
-    os.chown(etc / path, uid, gid)
+    os.chown(etc / path, uid, gid, follow_symlinks=False)
     (etc / path).chmod(mode)
     assert f"{etc / path}: can be written by others than root" in loaded(etc).warnings[0]
     error = refused(etc, trusted=True)
     assert (error.code, error.problems[0].file) == ("NNA0101", str(etc / path))
-    assert "chmod" in error.problems[0].action
+    of_a_directory = "keep the file where only root may write, such as /etc/nydus-agent"
+    assert (error.problems[0].action == of_a_directory) == (etc / path).is_dir()
+
+
+def test_who_may_write_by_an_acl_is_not_taken_for_roots_group(etc: Path) -> None:
+    (etc / "agent.toml").write_text("version = 1")
+    entries = ((1, 6, -1), (2, 6, 1000), (4, 4, -1), (16, 6, -1), (32, 4, -1))  # user 1000: rw (acl(5))
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    os.setxattr(etc / "agent.toml", "system.posix_acl_access", acl)
+    assert refused(etc, trusted=True).problems[0].file == str(etc / "agent.toml")
 
 
 def test_a_group_of_roots_and_a_sticky_directory_far_above_are_nobody_elses(etc: Path) -> None:

@@ -127,15 +127,18 @@ def test_a_containerd_of_another_version_than_that_in_path_is_not_planned_for_by
 
 
 @pytest.mark.parametrize(
-    ("cgroup", "holder"),
+    ("cgroup", "holder", "way"),
     [
-        ("/system.slice/containerd-nydus-grpc.service", "containerd-nydus-grpc.service"),
-        ("/kubepods.slice/pod1.slice/cri-1.scope", "process 600"),
-        (f"/system.slice/{paths.SNAPSHOTTER_UNIT}", ""),
+        ("/system.slice/nydus-grpc.service", "nydus-grpc.service", "systemctl disable --now nydus-grpc.service"),
+        ("/kubepods.slice/pod1.slice/cri-1.scope", "process 600", "systemctl status 600"),
+        ("/system.slice/containerd.service/kubepods/pod1/1", "process 600", "systemctl status 600"),
+        ("/system.slice/docker.service/1", "process 600", "systemctl status 600"),
+        ("/system.slice/k3s.service", "process 600", "systemctl status 600"),
+        (f"/system.slice/{paths.SNAPSHOTTER_UNIT}", "", ""),
     ],
 )
-def test_a_snapshotter_that_another_service_runs_on_our_socket_is_refused_with_its_name(
-    cgroup: str, holder: str
+def test_a_snapshotter_of_others_on_our_socket_is_refused_and_no_advice_stops_a_runtime(
+    cgroup: str, holder: str, way: str
 ) -> None:
     made = node()
     made.snapshotter.answering, made.snapshotter.pid = {paths.SNAPSHOTTER_SOCKET}, 600
@@ -145,7 +148,7 @@ def test_a_snapshotter_that_another_service_runs_on_our_socket_is_refused_with_i
         return
     with pytest.raises(PlanError, match=f"is held by {holder}") as caught:
         plan(Config(), look(made, Config()))
-    assert caught.value.code == "NNA0305"
+    assert (caught.value.code, caught.value.try_) == ("NNA0305", way)
 
 
 def test_another_owner_s_file_is_marked_as_such_and_its_content_recorded() -> None:

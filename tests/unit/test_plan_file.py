@@ -18,7 +18,7 @@ from agent.apply.gate import Urgency
 from agent.commands import apply as apply_verb
 from agent.commands import plan as plan_verb
 from agent.commands.plan import plan_body
-from agent.config.model import LogLevel
+from agent.config.model import LogLevel, RestartPolicy
 from agent.console import Console, Format
 from agent.errors import PlanError
 from agent.records import generations
@@ -67,9 +67,12 @@ def node() -> ProvedNode:
     return made
 
 
-def test_a_plan_from_a_file_is_carried_out_and_then_used_up(node: ProvedNode) -> None:
+@pytest.mark.parametrize("restart", RestartPolicy)
+def test_a_plan_from_a_file_is_carried_out_and_then_used_up(restart: RestartPolicy) -> None:
+    node = ProvedNode(replace(CONFIG, containerd=replace(CONFIG.containerd, restart=restart)))
+    write(node)
     assert node.node.files.files[FILE].mode == 0o600
-    outcome = act(node)
+    outcome = act(node, Urgency.NOW if restart is RestartPolicy.NEVER else Urgency.BY_HAND)
     assert outcome.generation == 1
     assert outcome.proof is not None
     assert paths.SNAPSHOTTER_CONFIG in told(refused(node))

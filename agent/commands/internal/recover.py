@@ -10,7 +10,7 @@ import argparse
 from agent import wire
 from agent.apply import recover, rollback
 from agent.commands.context import Context
-from agent.commands.rollback import config_or_default
+from agent.commands.rollback import config_or_record
 from agent.commands.running import surroundings
 from agent.errors import Exit
 from agent.records.generations import TakenBack
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises LockedError, ApplyError (NNA0403: something could not be put back; NNA0410)."""
-    config = config_or_default(context)
+    config = config_or_record(context)
     ports = wire.root_ports(config)
     taken = None
     with surroundings(context.console) as around:
