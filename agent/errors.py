@@ -86,12 +86,16 @@ def hide(text: str) -> str:
 
 
 _HEADER = "(?:proxy-|www-)?authorization | (?:set-)?cookie"
-_KEY = r"""password | passwd | passphrase | pwd | token | secret | auth | credentials? | signature | sig
+_KEY = r"""password | passwd | passphrase | pwd(?!=/) | token | secret | auth | credentials? | signature
     | (?:api|access|secret|private|account|shared|encryption) [-_]?key (?:[-_]?(?:id|secret))?"""
-_VALUE = r"""(?: "{3}(?:.|\n)*?"{3} | \'{3}(?:.|\n)*?\'{3} | "(?:\\.|[^"\\])*" | '[^']*' | ["'][^\n]*
+_VALUE = r"""(?: (?P<escape>\\{1,8})(?P<quote>["']) (?: .*? (?<!\\)(?P=escape)(?P=quote) | [^\n]*)
+    | "{3}(?:.|\n)*?"{3} | \'{3}(?:.|\n)*?\'{3} | "(?:\\.|[^"\\])*" | '[^']*' | ["'][^\n]*
     | \[[^\]]{0,4000}\] | [|>][-+]?[ ]*(?:\n[ \t]+[^\n]*)+ | (?:basic|bearer)\s+\S+ | [^\s,}\]]+ )"""
-_REST = r"(?: \[[^\]]{0,4000}\] | [^\n\"'\]}] )*"
-"""Of a line: a header has words and commas in it."""
+_REST = r"""(?: \[[^\]]{0,4000}\] | = \\{0,8} "[^"\n]*" | \\{1,8}["'] | [^\n"'\]}] )*"""
+"""Of a line: a header has words, commas and parameters in it."""
+_SENTENCE = r"""(?! (?: (?<=token:\ ) | (?<=auth:\ ) | (?<=authorization:\ ) | (?<=/password:\ ) )
+    (?-i: \d{3}\b | (?!basic|bearer|digest|token) [a-z]{2,20} [,:]?\ [a-z_-]+ (?![\w+/=.-]*[0-9=]) ) )"""
+"""Registries say what is wrong after such a word: no secret is two words of small letters, or a status."""
 
 
 @functools.cache
@@ -99,17 +103,18 @@ def _secrets() -> tuple[tuple[re.Pattern[str], str], ...]:
     """With what each is replaced by; compiled where something is shown, because that takes milliseconds."""
 
     def named(key: str, value: str) -> tuple[re.Pattern[str], str]:
-        before = r"""(["']? (?<![\w.-]) [\w.-]{0,64}? (?:""" + key + r""")\b ["']? \s* [=:] \s*)"""
-        return re.compile(before + value, re.IGNORECASE | re.VERBOSE), r"\1<hidden>"
+        before = r"""(["']? (?<![\w.-]) [\w.-]{0,64}? (?:""" + key + r""")\b \\{0,8}["']? \s*+ [=:] \s*+)"""
+        return re.compile(before + _SENTENCE + value, re.IGNORECASE | re.VERBOSE), r"\1<hidden>"
 
     option = r"(\s --? [\w-]{0,64}? (?:" + _KEY + r") \s+ (?!-))" + _VALUE
+    sent = r"\b((?:basic|bearer)\s+)(?=\S*(?:[0-9=]|(?-i:[a-z][A-Z])))[\w+/=.~-]{8,}"
     return (
-        named(_HEADER, r"(?: (?=[\"'\[|>])" + _VALUE + "|" + _REST + ")"),
+        named(_HEADER, r"(?: (?=[\\\"'\[|>])" + _VALUE + "|" + _REST + ")"),
         named(_KEY, _VALUE),
         (re.compile(option, re.IGNORECASE | re.VERBOSE), r"\1<hidden>"),
-        (re.compile(r"\b(bearer\s+)(?=\S*[0-9=])[\w+/=.~-]{16,}", re.IGNORECASE), r"\1<hidden>"),
+        (re.compile(sent, re.IGNORECASE), r"\1<hidden>"),
         (re.compile(r"(://)[^/?#\s\"']+@"), r"\1<hidden>@"),
-        (re.compile(r"((?<![\w/:.])https?://[^\s?\"'<>]+)\?[^\s\"'<>)]+"), r"\1?<hidden>"),
+        (re.compile(r"(?<=[\w/.-])\?[^\s\"'<>)]{4,}"), "?<hidden>"),
     )
 
 
