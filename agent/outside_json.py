@@ -96,7 +96,7 @@ def mapping(value: object) -> dict[str, Any]:
 
 LINE_CAP = 1 << 14
 """Characters; labels hold a task's tag and application."""
-_LARGEST = 1e15
+_LARGEST = 2.0**53  # what a float counts to without a gap
 _FIGURE = re.compile(r"[0-9]{1,20}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 
 

@@ -52,9 +52,9 @@ _ENTRIES = (
           "change; its own last words are shown.",
           "See `journalctl -n 50 -u containerd -u nydus-snapshotter`."),
     Entry("NNA0407", "containerd does not take the configuration", Exit.FAILED,
-          "`containerd config dump` failed on the candidate, which never went live, or shows another "
-          "value for a key of ours because an import overrides it. After a removal: CRI's image file "
-          "system is still ours.",
+          "`containerd config dump` failed on the files as they would be, or shows another value for a key "
+          "of ours because an import overrides it: before they are written, or before the restart, and "
+          "then they were put back. After a removal: CRI's image file system is still ours.",
           "Look at the shown lines, at `nydus-agent plan` and at the imports of containerd's configuration."),
     Entry("NNA0410", "record cannot be used", Exit.FAILED,
           "The journal of an interrupted change, or a generation in /var/lib/nydus-agent/generations, is "

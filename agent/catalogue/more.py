@@ -31,15 +31,17 @@ ENTRIES = (
           "Correct the named file; `containerd config dump` names the line."),
     Entry("NNA0313", "file cannot be edited safely", Exit.USAGE,
           "Adding our keys or taking them out would change lines of others, or the result would mean "
-          "something else: others have edited the file since, or a file that containerd loads after ours "
-          "overrides it.",
+          "something else: others have edited the file since, a file that containerd loads after ours "
+          "overrides it, or one of others has our file's name.",
           "Set or remove the named keys by hand, or simplify the file (inline tables, dotted keys); "
           "`containerd config dump` shows what is in force."),
     Entry("NNA0314", "containerd cannot be used as it is set up", Exit.USAGE,
-          "Its version is not supported or was not told, it listens on another socket than ours or is "
-          "started with another root file, `disabled_plugins` names the snapshotter, or "
-          "`containerd.mode` wants the runtime's own snapshotter, which came with 1.7.",
-          "Use containerd 1.6, 1.7 or 2.x; correct `containerd.address`, `config` or `mode`."),
+          "Its version is not supported or was not told, it listens on another socket than ours, its unit "
+          "starts another root file or another program than those that we would use, or was changed and "
+          "not read; `disabled_plugins` names the snapshotter; or `containerd.mode` wants the runtime's "
+          "own snapshotter, which came with 1.7.",
+          "Use containerd 1.6, 1.7 or 2.x; set `containerd.address`, `config`, `program` or `mode` as the "
+          "message says."),
     Entry("NNA0318", "containerd's configuration is rendered by another program", Exit.USAGE,
           "k3s and rke2 write it at each start; only drop-ins that it imports stay, and those of releases"
           " before 2026 import none. k0s (first line `# k0s_managed=true`) and MicroK8s "
@@ -87,7 +89,7 @@ ENTRIES = (
           " time, or what came is too long or not HTTP.",
           "See who listens there (`ss -ltnp`), and ask the same URL with `curl -v`."),
     Entry("NNA0825", "URL is not asked", Exit.USAGE,
-          "Only http://HOST/… without credentials is asked, and never a link-local address (cloud metadata).",
+          "Only http://HOST/… without credentials is asked, never what is link-local or a cloud's metadata.",
           "Correct the URL in agent.toml."),
     Entry("NNA1501", "Dragonfly's files cannot be rendered or audited", Exit.USAGE,
           "agent.toml or an option names what dfdaemon could not be set up with, or a file cannot be "
@@ -118,7 +120,7 @@ ENTRIES = (
     Entry("NNA1203", "credential cannot be had", Exit.FAILED,
           "docker's credential helper is not in PATH, failed or did not end in time; or the registry's "
           "token server did not answer, or lies where no credential is sent (plain http for an https "
-          "registry, a link-local address).",
+          "registry, link-local or a cloud's metadata).",
           "Run the helper by hand: `echo REGISTRY | docker-credential-NAME get` prints a secret. Ask the "
           "named URL with `curl`."),
     Entry("NNA1205", "registry refuses this node", Exit.FAILED,

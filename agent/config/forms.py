@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
@@ -92,30 +92,39 @@ def _bad_address(host: str) -> Complaint | None:
         fix = "write 127.0.0.1" if host == "localhost" else "write the address that it stands for"
         return f"names a host ({host}); the fence and nydusd need an address that DNS cannot change", fix
     if is_metadata(address):
-        return f"{address} is link-local, or a cloud's metadata", "write the mirror's own address"
+        return f"{address} is link-local, or of a cloud's metadata service", "write the mirror's own address"
     if address.is_unspecified or address.is_multicast:
         return f"{address} is no address of a single host", "write 127.0.0.1 for a mirror on this node"
     return None
 
 
-_METADATA = frozenset(
+_METADATA = tuple(
     map(
-        ipaddress.ip_address,
-        ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"),
+        ipaddress.ip_network,
+        ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::/32", "fd20:ce::254", "fd00:42::42"),
     )
 )
-"""Of Azure, Alibaba, Oracle, AWS and Google, where that is not link-local; it hands out credentials."""
-_AROUND_IPV4 = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96")))
+"""Of Azure, Alibaba, Oracle, AWS, Google and Scaleway, where that is not link-local; it gives credentials."""
+_AROUND_IPV4 = ("::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
 
 
 def is_metadata(address: Address) -> bool:
     """Whether it is never asked: link-local, or a cloud's metadata, an IPv4 address within IPv6 too."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if any(address in network for network in _AROUND_IPV4) and not address.is_loopback:
-            address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        else:
-            address = address.sixtofour or address
-    return address.is_link_local or address in _METADATA
+    return any(
+        one.is_link_local or any(one in network for network in _METADATA)
+        for one in (address, *_within(address))
+    )
+
+
+def _within(address: Address) -> Iterator[ipaddress.IPv4Address]:
+    """The IPv4 addresses that one of IPv6 may lead to: mapped, NAT64 (RFC 6052, 8215), 6to4, Teredo."""
+    if not isinstance(address, ipaddress.IPv6Address):
+        return
+    bits = int(address)
+    if any(address in ipaddress.ip_network(network) for network in _AROUND_IPV4):
+        yield ipaddress.IPv4Address(bits & 0xFFFFFFFF)
+        yield ipaddress.IPv4Address((bits >> 48 & 0xFFFF0000) | (bits >> 40 & 0xFFFF))
+    yield from (one for one in (address.sixtofour, *(address.teredo or ())) if one is not None)
 
 
 def _mirror_url(text: str) -> Complaint | None:

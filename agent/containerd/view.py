@@ -108,7 +108,7 @@ def _replacing(loaded: Sequence[Loaded]) -> Document:
     if version < 2:  # a plugin's section has its short name then, and only that
         out["plugins"] = {CRI: out["plugins"]["cri"]} if "cri" in out["plugins"] else {}
         short = {"cri": CRI, paths.PROXY_PLUGIN: SNAPSHOTTER}
-        disabled = map(str, out.get("disabled_plugins", ()))
+        disabled = out.get("disabled_plugins", ())
         out["disabled_plugins"] = [short[name] for name in disabled if name in short]
     return out
 
@@ -152,7 +152,8 @@ def _top(out: Mapping[str, Any], document: Mapping[str, Any]) -> Document:
     merged = {**out, "proxy_plugins": {**_table(out, "proxy_plugins"), **_table(document, "proxy_plugins")}}
     disabled = document.get("disabled_plugins")
     if isinstance(disabled, list):
-        merged["disabled_plugins"] = [*out.get("disabled_plugins", ()), *disabled]
+        names = [name for name in disabled if isinstance(name, str)]  # with others containerd does not start
+        merged["disabled_plugins"] = [*out.get("disabled_plugins", ()), *names]
     address = at(document, ("grpc", "address"))
     if address:
         merged["grpc"] = {"address": address}

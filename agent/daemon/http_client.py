@@ -283,7 +283,7 @@ def _request(path: str, authority: str, headers: Headers) -> bytes:
 def _opened(host: str, where: str) -> socket.socket:
     """A socket that never waits. Raises ProbeError."""
     if _is_metadata(host):
-        detail = f"{host} is link-local, or a cloud's metadata: not asked"
+        detail = f"{host} is link-local, or of a cloud's metadata service: not asked"
         raise ProbeError(Failure.UNREACHABLE, detail)
     try:
         family = socket.AF_INET if _address(host).version == 4 else socket.AF_INET6

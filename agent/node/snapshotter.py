@@ -175,7 +175,9 @@ def read_drop_ins(
         return ()
     try:
         wanted = tuple(_on_disk(unit.name, files)) if unit.needs_reload else unit.drop_in_paths
-        wanted = (unit.fragment_path, *wanted) if own and unit.fragment_path else wanted
+        fragments = [posixpath.join(place, unit.name) for place in _DIRECTORIES if unit.needs_reload]
+        fragment = next(filter(files.stamp, fragments), unit.fragment_path) if own else ""
+        wanted = (fragment, *wanted) if fragment else wanted
         found = [_read(files, path) for path in wanted]
     except PortError as error:
         return Unknown(f"{error.what}: {error.cause}")

@@ -245,7 +245,7 @@ class _Guarded:
         """Raises ProgramsError NNA1111."""
         super().connect()  # type: ignore[misc]  # that of the connection that this is mixed into
         if is_metadata(ipaddress.ip_address(self.sock.getpeername()[0].partition("%")[0])):
-            cause = f"{self.host} is link-local, or a cloud's metadata"
+            cause = f"{self.host} is link-local, or of a cloud's metadata service"
             raise ProgramsError("NNA1111", "no archive is fetched from there", cause=cause)
 
 

@@ -246,7 +246,7 @@ def _see(place: Place | None, path: str) -> _Seen | None:
         if len(content) > SIZE_CAP:
             raise FileError("NNA0421", f"cannot use {path}", cause=f"it is longer than {SIZE_CAP >> 20} MiB")
         fact = FileFact(
-            path, content, hashlib.sha256(content).hexdigest(), stat.S_IMODE(status.st_mode), status.st_uid,
+            path, content, hashlib.sha256(content).hexdigest(), status.st_mode & 0o777, status.st_uid,
             status.st_gid, place.resolved if place.laid_by_link else "",
         )  # fmt: skip
         return _Seen(fact, _identity(status), _read_label(descriptor))

@@ -333,7 +333,7 @@ def _refuse_metadata(host: str, url: str) -> None:
     except ValueError:
         return  # a name: its addresses are looked at when it is resolved
     if is_metadata(address):
-        raise _not_sent(url, f"{host} is link-local, or a cloud's metadata")
+        raise _not_sent(url, f"{host} is link-local, or of a cloud's metadata service")
 
 
 def _not_sent(url: str, cause: str) -> HttpError:

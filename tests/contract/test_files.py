@@ -142,6 +142,14 @@ def test_the_security_label_is_carried_over(small_disk: _DiskWorld) -> None:
     assert os.getxattr(small_disk.at("/etc/a.toml"), "security.selinux") == label
 
 
+def test_no_file_is_read_with_a_bit_that_roots_sandbox_may_not_set(disk: _DiskWorld) -> None:
+    """RestrictSUIDSGID= refuses it to whoever puts the file back."""
+    disk.put("/etc/a.toml", b"x", mode=0o2644)
+    fact = disk.port.read("/etc/a.toml")
+    assert fact is not None
+    assert fact.mode == 0o644
+
+
 def test_owner_and_mode_are_as_asked_whatever_the_umask(disk: _DiskWorld) -> None:
     before = os.umask(0o077)
     try:

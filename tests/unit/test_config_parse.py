@@ -198,6 +198,10 @@ def test_a_wrong_type_or_value_is_refused(text: str, key: str, reason: str) -> N
         (Form.MIRROR_URL, "http://168.63.129.16:80", "is link-local"),
         (Form.MIRROR_URL, "http://[64:ff9b::a83f:8110]:80", "is link-local"),
         (Form.MIRROR_URL, "http://[fd00:ec2::254]:80", "is link-local"),
+        *((Form.MIRROR_URL, f"http://[{address}]:80", "is link-local") for address in (
+            "fd00:ec2::23", "fd00:42::42", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe",
+            "64:ff9b:1:a9fe:a9:fe00::", "2002:a9fe:a9fe::1", "2001:0:a9fe:a9fe::1", "2001::5601:5601",
+        )),
         (Form.MIRROR_URL, "http://[fd20:ce::254]:80", "is link-local"),
         (Form.MIRROR_URL, "http://192.0.0.192:80", "is link-local"),
         (Form.HTTP_URL, "http://100.100.100.200/latest", "is link-local"),

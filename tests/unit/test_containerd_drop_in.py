@@ -239,6 +239,7 @@ def test_what_cannot_become_effective_is_refused_with_the_file_s_name(
         ("1.7.24", 2, _CRI, True), ("1.7.24", 2, IMAGES, False), ("1.7.24", 1, "cri", True),
         ("1.7.24", 1, _CRI, False), ("2.1.9", 3, IMAGES, True), ("2.4.2", 3, RUNTIME, True),
         ("2.4.2", 1, "cri", True), ("2.1.9", 2, _CRI, True), ("2.1.9", 3, f"{SNAPSHOTTER}-other", False),
+        ("2.1.9", 3, f'", ["{_CRI}"], "{IMAGES}', True),
     ],
 )  # fmt: skip
 def test_whoever_has_disabled_cri_is_told_that_no_pod_uses_nydus(

@@ -166,6 +166,12 @@ def test_drop_ins_are_found_where_systemd_looks_and_in_its_order() -> None:
         "/etc/systemd/system/service.d/30-d.conf",
         f"/etc/systemd/system/{paths.SNAPSHOTTER_UNIT}.d/50-b.conf",
     ]
+    late = replace(late, fragment_path=f"/usr/lib/systemd/system/{paths.SNAPSHOTTER_UNIT}")
+    for place in (late.fragment_path, paths.SNAPSHOTTER_UNIT_FILE):
+        made.files.put(place, b"[Service]\n")
+        own = drop_ins(late, made.files, own=True)
+        assert isinstance(own, tuple)
+        assert own[0].path == place, "the directory that counts most has the unit that the reload reads"
     made.files.unreadable["/etc/systemd/system/service.d/30-d.conf"] = FileError(
         "NNA0422", "cannot read", cause="no"
     )
