@@ -77,7 +77,7 @@ class Loaded:
         return tuple(posixpath.normpath(posixpath.join(*place)) for place in places)
 
     @property
-    def astray(self) -> tuple[str, ...]:
+    def misplaced_imports(self) -> tuple[str, ...]:
         """Those of its imports that do not begin beside it, as its owner may believe."""
         beside = replace(self, globs_below="")
         return tuple(one for one, meant in zip(self.patterns, beside.patterns, strict=True) if one != meant)

@@ -250,7 +250,7 @@ def _overridden(ground: _Ground, want: Wished, after: Node) -> tuple[Refusal, ..
     result = view(ground.kind, loaded)
     unmet = [dotted(path) for path, value in want.wishes.items() if result.get(path) != value]
     if not unmet:
-        return _disturbed(ground, want, result)
+        return _side_effects(ground, want, result)
     others = (
         ", ".join(one.path for one in loaded[1:] if not _is_mine(one.path, one.content)) or loaded[0].path
     )
@@ -258,7 +258,7 @@ def _overridden(ground: _Ground, want: Wished, after: Node) -> tuple[Refusal, ..
     return (Refusal("NNA0313", reason, "containerd config dump"),)
 
 
-def _disturbed(ground: _Ground, want: Wished, result: ContainerdView) -> tuple[Refusal, ...]:
+def _side_effects(ground: _Ground, want: Wished, result: ContainerdView) -> tuple[Refusal, ...]:
     """Others' keys would change: a table of runtimes has 2.x read keys of version 2 that it passed over."""
     keys = result.keys
     images = {keys.snapshotter, keys.disable_snapshot_annotations, keys.discard_unpacked_layers}
@@ -275,7 +275,7 @@ def _unread(ground: _Ground) -> tuple[str, ...]:
     """What containerd does not read of the operator's own, which he may not know."""
     if ground.kind is not Family.MERGING:
         text = "this containerd looks for {}, an import of {}, below the root directory, not beside that file"
-        return tuple(text.format(pattern, one.path) for one in ground.loaded for pattern in one.astray)
+        return tuple(text.format(pattern, one.path) for one in ground.loaded for pattern in one.misplaced_imports)
     old = [one.path for one in ground.loaded if one.version < 2 and section(one.document, 1) is not None]
     text = (
         "containerd 2.0 to 2.2 does not read the CRI section of {} (plugins.cri in a file of version 1 "
