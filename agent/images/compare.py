@@ -21,6 +21,10 @@ _KINDS = {
     stat.S_IFDIR: NodeKind.DIRECTORY, stat.S_IFLNK: NodeKind.SYMLINK, stat.S_IFCHR: NodeKind.CHARACTER,
     stat.S_IFBLK: NodeKind.BLOCK, stat.S_IFIFO: NodeKind.FIFO,
 }  # fmt: skip
+_INODE = (1 << 56) - 1
+"""Above are bits of nydusd's own. 2.2.0 shows them where the kernel read a directory, and not where it looked
+up a name (fuse-backend-rs 0.10.1, src/api/vfs), so what stat(2) says of one file changes on the way.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ def read_tree(top: str) -> FileTree:
         path = waiting.pop()
         place = Path(top, path)
         status = place.lstat()
-        key = (status.st_dev, status.st_ino)
+        key = (status.st_dev, status.st_ino & _INODE)
         node = seen.get(key) or _node(place, status)
         if node.kind is NodeKind.DIRECTORY:
             waiting += (f"{path}/{below.name}" if path else below.name for below in place.iterdir())

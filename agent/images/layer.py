@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import select
+import sys
 import tarfile
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator
@@ -143,7 +144,7 @@ def _output(argv: tuple[str, ...], packed: int) -> _Pieces:
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _MOST_BYTES = 2 << 30
-_FILE_BYTES = 700  # of memory, besides its name and its attributes
+_FILE_BYTES, _TEXT_BYTES = 400, 100  # of memory: a file without its texts, and the place of a text
 _PLAIN = FileNode(NodeKind.DIRECTORY, 0o755, implied=True)
 
 
@@ -243,10 +244,10 @@ class _Layer:
             raise _refused(f"it has /{path[:200]} twice")
         if path in self.unnamed:
             raise _refused(f"it names /{path[:200]} behind what is in it")
-        cost = self._need_parents(path, entry.start) + _cost(path)
+        cost = self._need_parents(path, entry.start) + _cost(path, entry.node or _PLAIN)
         if not name.startswith(_WHITEOUT):
             self.nodes[path] = node
-            return cost + sum(len(key) + len(value) for key, value in node.xattrs.items())
+            return cost
         self._marks.add(path)
         if name == _OPAQUE:
             self.opaque.append(above)
@@ -257,15 +258,15 @@ class _Layer:
         return cost
 
     def _need_parents(self, path: str, start: int) -> int:
-        cost = 0
-        for parent in _above(path):
+        cost, parent = 0, path
+        while parent := parent.rpartition("/")[0]:
             there = self.nodes.get(parent)
             if there is not None and there.kind is not NodeKind.DIRECTORY:
                 raise _unsound(f"it has /{path[:200]} below what is no directory")
             if there is not None or parent in self.unnamed:
                 break
             self.unnamed[parent] = start
-            cost += _cost(parent)
+            cost += _cost(parent, _PLAIN)
         return cost
 
 
@@ -277,18 +278,13 @@ def normal(path: str) -> str:
     return "/".join(parts)
 
 
-def _above(path: str) -> Iterator[str]:
-    """The directories that a path lies in, without the root; the deepest first."""
-    while (path := path.rpartition("/")[0]) != "":
-        yield path
-
-
 def _join(above: str, name: str) -> str:
     return f"{above}/{name}" if above else name
 
 
-def _cost(path: str) -> int:
-    return _FILE_BYTES + 4 * len(path)
+def _cost(path: str, node: FileNode) -> int:
+    texts = (node.target, *node.xattrs, *node.xattrs.values())
+    return _FILE_BYTES + 4 * sys.getsizeof(path) + sum(_TEXT_BYTES + sys.getsizeof(text) for text in texts)
 
 
 def _unsound(cause: str) -> ConvertError:

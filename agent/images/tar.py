@@ -126,6 +126,8 @@ class TarWalk:
             raise _unsound(f"a name that no file can have, {name[:200]!r}")
         if not 0 <= found.size <= _LARGEST or (found.size and kind is not NodeKind.FILE):
             raise _unsound(f"{name[:200]!r} has {found.size} bytes")
+        if not all(0 <= owner < 1 << 32 for owner in (found.uid, found.gid)):
+            raise _unsound(f"{name[:200]!r} has an owner that no file can have")
         if kind is None:
             return TarEntry(start, name, None, found.linkname)
         xattrs = {

@@ -65,6 +65,12 @@ def below(tar: tarfile.TarFile) -> None:
     add(tar, "odd/empty", b"")
     add(tar, "odd/large", bytes(range(256)) * 20_000)
     add(tar, "odd/" + "n" * 120 + "/" + "ä" * 80, b"long")
+    # The kernel asks nydusd for the first names of a directory at once, for the last of so many one by one.
+    directory(tar, "wide")
+    for at in range(1000):
+        add(tar, f"wide/{at:03}", b"")
+    add(tar, "yet/first", b"linked")
+    add(tar, "wide/last", type=tarfile.LNKTYPE, linkname="yet/first")
     directory(tar, "opaque", 0o700)
     add(tar, "opaque/gone", b"gone")
     directory(tar, "opaque/sub")

@@ -163,6 +163,8 @@ CHAIN = member(pax_headers={"comment": "x"})[:1024] * 3000
         member(pax_headers={"path": "a\0b"}) + END,
         member(pax_headers={"comment": "x" * (1 << 20)}) + END,
         member(pax_headers={"mtime": "nan"}) + END,
+        member(pax_headers={"uid": "9" * 4000}) + END,
+        member(pax_headers={"gid": "-1"}) + END,
         member(pax_headers={"comment": "x"})[:1024] + END,
         CHAIN + member() + END,
         sized(b"\xff" * 11 + b"\x00") + END,
@@ -172,7 +174,8 @@ CHAIN = member(pax_headers={"comment": "x"})[:1024] * 3000
     ids=[
         "no header", "cut in a header", "cut in a file", "a long name", "a NUL in a name",
         "a header without end",
-        "a time that is none", "a header without its file", "a chain of headers", "a negative size",
+        "a time that is none", "an owner of 4,000 digits", "a group below 0",
+        "a header without its file", "a chain of headers", "a negative size",
         "an endless size",
         "a directory with data",
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from agent.errors import ConvertError
@@ -120,14 +122,28 @@ def test_the_root_may_come_twice_and_the_later_one_counts() -> None:
     assert made([directory("./", 0o700), file("x"), directory("/", 0o711)]).nodes[""].mode == 0o711
 
 
-def test_an_image_that_fills_the_memory_is_refused() -> None:
-    """26 KB of gzip with long names took 10 GB: each name makes hundreds of directories."""
-    names = ("/".join([f"{at:04}", *("y" for _ in range(200))]) for at in range(1000))
-    tree = FileTree(10 << 20)
-    with pytest.raises(ConvertError, match="too many files") as raised:
-        tree.add_layer(file(name) for name in names)
-    assert raised.value.code == "NNA1403"
-    assert int(next(names).partition("/")[0]) < 100, "it was told early"
+@pytest.mark.parametrize("what", ["names", "wide names", "targets", "attributes"])
+def test_an_image_that_fills_the_memory_is_refused_before_it_has(what: str) -> None:
+    """26 KB of gzip with long names took 10 GB: each name makes hundreds of directories. Targets of links
+    were not counted at all, and of an attribute its letters alone.
+    """
+    part = ("\U0001f4a3" if what == "wide names" else "y") * 9
+
+    def entry(at: int) -> TarEntry:
+        if what == "targets":
+            return TarEntry(0, f"{at}", FileNode(NodeKind.SYMLINK, target=f"{at:04000}"))
+        if what == "attributes":
+            return TarEntry(0, f"{at}", FileNode(NodeKind.FILE, xattrs={f"{n}": b"" for n in range(2000)}))
+        return file(f"{at:04}" + f"/{part}" * 200)
+
+    most = 10 << 20
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConvertError, match="too many files") as raised:
+            FileTree(most).add_layer(map(entry, range(100_000)))
+        assert (raised.value.code, tracemalloc.get_traced_memory()[1] < most) == ("NNA1403", True)
+    finally:
+        tracemalloc.stop()
 
 
 # Directories that a layer does not name
