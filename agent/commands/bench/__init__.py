@@ -179,14 +179,11 @@ def _measure(rounds: Rounds, pairs: Sequence[ImagePair]) -> tuple[list[AgentErro
 
 def _refuse(args: argparse.Namespace, ports: BenchPorts) -> None:
     """Everything that is wrong with the command line, before minutes are spent. Raises UsageError NNA1002."""
-    found = [
-        Problem("command line", option, value, reason, action)
-        for option, value, reason, action in (*_in_images(args.oci, args.nydus), *_in_texts(args))
-    ]
-    chart = tuple(_in_chart(args.chart, ports))
-    if found or chart:
+    wrong = (*_in_images(args.oci, args.nydus), *_in_texts(args), *_in_chart(args.chart, ports))
+    if wrong:
+        problems = tuple(Problem("command line", *each) for each in wrong)
         raise UsageError(
-            "NNA1002", "this cannot be measured", problems=(*found, *chart), try_="nydus-agent bench --help"
+            "NNA1002", "this cannot be measured", problems=problems, try_="nydus-agent bench --help"
         )
 
 
@@ -208,37 +205,25 @@ def _in_texts(args: argparse.Namespace) -> Iterator[tuple[str, str, str, str]]:
     try:
         re.compile(args.ready)
     except re.error as error:
-        yield (
-            "--ready",
-            args.ready,
-            f"is no regular expression: {error}",
-            "write one that a line of its output matches",
-        )
+        reason = f"is no regular expression: {error}"
+        yield "--ready", args.ready, reason, "write one that a line of its output matches"
     try:
         shlex.split(args.command)
     except ValueError as error:
-        yield (
-            "--command",
-            args.command,
-            f"cannot be split into words: {error}",
-            "quote it as a shell would want it",
-        )
+        reason = f"cannot be split into words: {error}"
+        yield "--command", args.command, reason, "quote it as a shell would want it"
 
 
-def _in_chart(path: str, ports: BenchPorts) -> Iterator[Problem]:
+def _in_chart(path: str, ports: BenchPorts) -> Iterator[tuple[str, str, str, str]]:
     if not path:
         return
     missing = ports.drawing.missing()
     if not path.endswith(_SUFFIXES):
-        yield Problem(
-            "command line", "--chart", path, "its suffix is neither .svg nor .png", "name x.svg or x.png"
-        )
+        yield "--chart", path, "its suffix is neither .svg nor .png", "name x.svg or x.png"
     elif not Path(path).parent.is_dir():
-        yield Problem("command line", "--chart", path, "its directory is not there", "name another place")
+        yield "--chart", path, "its directory is not there", "name another place"
     if missing:
-        yield Problem(
-            "command line", "--chart", path, f"{missing} is not installed", f"apt install {missing}"
-        )
+        yield "--chart", path, f"{missing} is not installed", f"apt install {missing}"
 
 
 def _pairs(args: argparse.Namespace) -> tuple[ImagePair, ...]:
