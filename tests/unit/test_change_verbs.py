@@ -155,7 +155,9 @@ def test_a_configuration_that_cannot_be_used_is_told_and_what_was_applied_puts_t
     tmp_path: Path, text: str, mode: int
 ) -> None:
     """k3s' socket, and that nobody but the operator restarts containerd, do not fall to the defaults."""
-    k3s = replace(CONFIG.containerd, address="/run/k3s/containerd/containerd.sock", restart=RestartPolicy.NEVER)
+    k3s = replace(
+        CONFIG.containerd, address="/run/k3s/containerd/containerd.sock", restart=RestartPolicy.NEVER
+    )
     node = ProvedNode(replace(CONFIG, containerd=k3s))
     out, file = io.StringIO(), tmp_path / "agent.toml"
     where = (str(file), str(tmp_path / "conf.d"), str(on_disk(node, tmp_path)))

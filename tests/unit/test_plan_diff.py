@@ -129,7 +129,11 @@ def test_a_containerd_of_another_version_than_that_in_path_is_not_planned_for_by
 @pytest.mark.parametrize(
     ("cgroup", "holder", "way"),
     [
-        ("/system.slice/nydus-grpc.service", "nydus-grpc.service", "systemctl disable --now nydus-grpc.service"),
+        (
+            "/system.slice/nydus-grpc.service",
+            "nydus-grpc.service",
+            "systemctl disable --now nydus-grpc.service",
+        ),
         ("/kubepods.slice/pod1.slice/cri-1.scope", "process 600", "systemctl status 600"),
         ("/system.slice/containerd.service/kubepods/pod1/1", "process 600", "systemctl status 600"),
         ("/system.slice/docker.service/1", "process 600", "systemctl status 600"),
