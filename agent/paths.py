@@ -13,7 +13,6 @@ CONFIG_FILE = "/etc/nydus-agent/agent.toml"
 CONF_D = "/etc/nydus-agent/conf.d"
 
 STATE_DIR = "/var/lib/nydus-agent"
-LOCK = "/var/lib/nydus-agent/lock"
 GENERATIONS = "/var/lib/nydus-agent/generations"  # accepted states with their undo records, 0700
 PROOF = "/var/lib/nydus-agent/proof.json"  # last proof, 0644, no secrets
 EXPECTED = "/var/lib/nydus-agent/expected.json"  # paths of what was applied, for the daemon to watch, 0644
