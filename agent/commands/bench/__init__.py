@@ -24,6 +24,7 @@ from agent.commands.bench.mirror import Lever
 from agent.commands.bench.rounds import INTERRUPTED, Rounds
 from agent.commands.bench.starts import PLAIN_NAMESPACE, WantedStart
 from agent.commands.context import Context
+from agent.commands.events import count
 from agent.commands.running import surroundings
 from agent.config.model import Config
 from agent.console import Format, Tone, Toned, error_body, exit_of
@@ -39,7 +40,6 @@ HELP = "measure how fast images start here: plain, lazily, through Dragonfly, fr
 NEEDS_ROOT = True
 
 _SUFFIXES = (".svg", ".png")
-_MOST = 100
 _SOCKET = "/var/run/dragonfly/dfdaemon.sock"
 
 
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a container is ready when a line of its output matches, and is ended then (default its first "
              "output, and it must end by itself with 0)",
     )  # fmt: skip
-    add("-n", type=_count, default=5, metavar="N", dest="repetitions", help="starts of each case (default 5)")
+    add("-n", type=count, default=5, metavar="N", dest="repetitions", help="starts of each case (default 5)")
     add("--deadline", type=duration_option("5s", "1h"), default=120, metavar="TIME",
         help="of one pull, and of one run (default 2m)")  # fmt: skip
     add(
@@ -90,12 +90,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
              "measured, of a plain one none)",
     )  # fmt: skip
     add("--yes", action="store_true", help="do it; without this only what it would do to the node is told")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1 and {_MOST}")
-    return int(text)
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
