@@ -4,7 +4,6 @@ document.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -76,13 +75,19 @@ def spread(values: Sequence[float]) -> Spread:
     """The spread of these values, in any order."""
     if not values:
         return Spread(0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    middle = statistics.median(values)
-    mad = statistics.median(abs(value - middle) for value in values)
-    iqr = 0.0
-    if len(values) > 1:
-        first, _, third = statistics.quantiles(values, n=4, method="inclusive")
-        iqr = third - first
-    return Spread(len(values), min(values), middle, max(values), iqr, mad)
+    ordered = sorted(values)
+    middle = quantile(ordered, 0.5)
+    far = sorted(abs(value - middle) for value in ordered)
+    iqr = quantile(ordered, 0.75) - quantile(ordered, 0.25)
+    return Spread(len(ordered), ordered[0], middle, ordered[-1], iqr, quantile(far, 0.5))
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The value below which a share of the ordered values lies, linear between two ranks."""
+    at = share * (len(ordered) - 1)
+    low = int(at)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
 
 
 def ready(result: CaseResult) -> Spread:
