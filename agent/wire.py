@@ -106,18 +106,11 @@ def registry_tokens(config: Config, looked: Looked) -> RegistryTokens:
     """The answers to one registry's challenges, with its scheme and CA from the configuration (else as
     containerd asks it: https and the system's store, http on the loopback). ssl comes with it.
     """
+    from agent.registry.names import registry_of
     from agent.system.credentials import ChallengeAnswers
 
-    scheme, ca = way_to(config, looked.registry)
-    return ChallengeAnswers(looked, secure=scheme is Scheme.HTTPS, ca=ca)
-
-
-def way_to(config: Config, registry: str) -> tuple[Scheme, str]:
-    """Scheme and CA of a registry."""
-    from agent.registry.names import registry_of
-
-    known = registry_of(config, registry)
-    return known.scheme, known.ca
+    known = registry_of(config, looked.registry)
+    return ChallengeAnswers(looked, secure=known.scheme is Scheme.HTTPS, ca=known.ca)
 
 
 def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPorts:
@@ -125,16 +118,16 @@ def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPo
     from urllib.parse import urlsplit
 
     from agent.proof.registry_access import RegistryPorts
-    from agent.registry.names import ACCEPTED, api_host_of
+    from agent.registry.names import ACCEPTED, api_host_of, registry_of
     from agent.system.http import ask
 
     accepted = ", ".join((*ACCEPTED, "*/*"))
 
     def head(registry: str, path: str, authorization: Secret, deadline_s: float) -> HttpAnswer:
-        scheme, ca = way_to(config, registry)
-        url = urlsplit(f"{scheme.value}://{api_host_of(registry)}{path}")
+        known = registry_of(config, registry)
+        url = urlsplit(f"{known.scheme.value}://{api_host_of(registry)}{path}")
         headers = {"Accept": accepted, **({"Authorization": authorization.reveal()} if authorization else {})}
-        return ask(url, headers, deadline_s=deadline_s, method="HEAD", ca=ca)
+        return ask(url, headers, deadline_s=deadline_s, method="HEAD", ca=known.ca)
 
     found = credentials(config, environment, uid=0, home="/root")
     return RegistryPorts(found, lambda looked: registry_tokens(config, looked), head)

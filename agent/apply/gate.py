@@ -18,7 +18,7 @@ from agent.config.model import Config, RestartPolicy
 from agent.durations import in_words
 from agent.errors import ApplyError
 from agent.plan import limits
-from agent.plan.limits import Allowed, Judgement, NotBefore, Restart, RestartAccount, RestartBudget
+from agent.plan.limits import NotBefore, Restart, RestartAccount, RestartBudget
 from agent.ports import Files, Ports
 from agent.records import json_files
 from agent.steps import Plan, UnitStep, UnitVerb
@@ -78,12 +78,12 @@ def history(files: Files) -> tuple[Restart, ...]:
     return (json_files.load(RestartAccount, files, paths.RESTARTS) or RestartAccount()).restarts
 
 
-def judge(ports: Ports, unit: str, policy: RestartBudget) -> Judgement:
-    """Whether a unit may be restarted now. Raises SystemdError, FileError."""
+def judge(ports: Ports, unit: str, policy: RestartBudget) -> NotBefore | None:
+    """Whether a unit may be restarted now; None: it may. Raises SystemdError, FileError."""
     fact = ports.units.get(unit)
     if fact is None:
-        return Allowed()  # what is not there is not restarted
-    return limits.may_restart(fact, history(ports.files), ports.clock.moment(), policy)
+        return None  # what is not there is not restarted
+    return limits.why_wait(fact, history(ports.files), ports.clock.moment(), policy)
 
 
 def restarted(plan: Plan) -> tuple[str, ...]:
@@ -104,8 +104,7 @@ def held(ports: Ports, plan: Plan, policy: RestartBudget) -> NotBefore | None:
 
     Raises SystemdError, FileError.
     """
-    found = (judge(ports, unit, policy) for unit in restarted(plan))
-    waits = [one for one in found if isinstance(one, NotBefore)]
+    waits = [one for unit in restarted(plan) if (one := judge(ports, unit, policy)) is not None]
     return max(waits, key=lambda one: one.seconds) if waits else None
 
 

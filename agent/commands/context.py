@@ -8,6 +8,7 @@ import posixpath
 import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, cast
 
 from agent import paths
@@ -104,11 +105,7 @@ class Verb:
 
 def absolute(path: str) -> str:
     """A path as root's files are named; what it leads to is not looked at."""
-    if posixpath.isabs(path):
-        return path
-    from pathlib import Path
-
-    return posixpath.join(str(Path.cwd()), path)
+    return path if posixpath.isabs(path) else posixpath.join(str(Path.cwd()), path)
 
 
 def sentence(module: VerbModule) -> str:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 
 def count(text: str) -> int:
-    """A number of transitions, for argparse. Raises ArgumentTypeError."""
+    """A number of transitions, or of starts of a bench, for argparse. Raises ArgumentTypeError."""
     number = whole(text) or 0
     if not 1 <= number <= MOST:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to {MOST}")

@@ -151,10 +151,6 @@ def _run_package(args: argparse.Namespace, context: Context) -> Exit:
     return Exit.OK
 
 
-def _no_arguments(parser: argparse.ArgumentParser) -> None:
-    """None of its own."""
-
-
 # One signature for all actions.
 def _run_list(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001
     ports = wire.program_ports(context.root)
@@ -235,5 +231,5 @@ _ACTIONS: Mapping[
 ] = {
     "lock": ("pin releases of nydus and its snapshotter, to the byte", _lock_arguments, _run_lock),
     "package": ("make the Debian packages of releases that a lock pins", _package_arguments, _run_package),
-    "list": ("list the installed packages, and the programs that the node uses", _no_arguments, _run_list),
+    "list": ("list the installed packages, and the programs that the node uses", lambda _: None, _run_list),
 }

@@ -7,7 +7,7 @@ the documentation cannot drift from the code. Durations carry their unit in thei
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 from agent.config.forms import Form
@@ -24,15 +24,12 @@ def setting(
     """A field with its default, its one-line meaning, and its range (numbers) or form (texts, each item of a
     list).
     """
-    metadata = {"doc": doc, "low": low, "high": high, "form": form}
-    if isinstance(default, (tuple, str, int, bool, enum.Enum)) or default is None:
-        return field(default=default, metadata=metadata)
-    return field(default_factory=type(default), metadata=metadata)
+    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "form": form})
 
 
 def required(doc: str, *, low: int | None = None, high: int | None = None, form: Form | None = None) -> Any:
     """A field that has no default."""
-    return field(metadata={"doc": doc, "low": low, "high": high, "form": form})
+    return setting(MISSING, doc, low=low, high=high, form=form)
 
 
 class Switch(enum.StrEnum):

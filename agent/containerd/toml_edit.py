@@ -123,7 +123,7 @@ def _relisted(text: str, path: KeyPath, values: list[Any], change: Callable[[Any
     """A changed list: each of its lines may differ, and no other."""
     wanted = tomllib.loads(text)
     _set(wanted, path, values)
-    result = relist_by_tree(text, path, change)
+    result = _changed(text, lambda proposed: change(at(proposed, path)))
     _need_meaning(result, wanted)
     _need_lines(text, result, 1)
     return result
@@ -169,11 +169,6 @@ def remove_by_tree(text: str, undo: Mapping[KeyPath, Any], before: Mapping[str, 
     if result.endswith("\n\n") and not text.endswith("\n\n"):
         result = result.rstrip("\n") + "\n"  # a blank line stood between others' last table and ours
     return result
-
-
-def relist_by_tree(text: str, path: KeyPath, change: Callable[[Any], None]) -> str:
-    """`text` with a list changed."""
-    return _changed(text, lambda proposed: change(at(proposed, path)))
 
 
 def _changed(text: str, change: Callable[[Any], None]) -> str:

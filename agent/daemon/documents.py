@@ -19,7 +19,7 @@ from agent.documents.status import CheckState, EffectiveDocument, PinStatus, Pro
 from agent.durations import in_words
 from agent.facts.node import Moment
 from agent.health.evidence import Mode, Pinned, Route
-from agent.outside_json import json_value
+from agent.outside_json import json_object
 
 _SIZE_CAP = 1 << 20
 _LARGEST = 1e15  # beyond every time in seconds; infinity and NaN are beyond it too
@@ -74,10 +74,9 @@ class Document:
         with open(descriptor, "rb") as file:
             content = file.read(_SIZE_CAP + 1)
         try:
-            value = json_value(content) if len(content) <= _SIZE_CAP else None
+            return json_object(content, _SIZE_CAP), ""
         except ValueError:
-            value = None
-        return (value, "") if isinstance(value, dict) else (None, "is not a JSON object of at most 1 MiB")
+            return None, "is not a JSON object of at most 1 MiB"
 
 
 @dataclass(frozen=True, slots=True)

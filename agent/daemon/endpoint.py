@@ -14,6 +14,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -46,10 +47,6 @@ class Response:
 
 Handler: TypeAlias = Callable[[str, str], Response | None]
 """(path, query) -> the answer; None: there is nothing here."""
-
-_REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 404: "Not Found",
-            405: "Method Not Allowed",
-            416: "Range Not Satisfiable", 421: "Misdirected Request", 503: "Service Unavailable"}  # fmt: skip
 
 
 class HttpServer:
@@ -227,7 +224,7 @@ def _ranged(response: Response, wanted: str) -> tuple[Response, str]:
 
 def _encoded(response: Response, extra: str = "", *, body: bool = True) -> bytes:
     head = (
-        f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Unknown')}\r\n"
+        f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
         f"Content-Type: {response.type}\r\nContent-Length: {len(response.body)}\r\n{extra}"
         "Accept-Ranges: bytes\r\nCache-Control: no-store\r\n"
         "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"

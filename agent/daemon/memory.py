@@ -16,11 +16,11 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, ClassVar, TypeAlias
 
 from agent import API_VERSION
 from agent.codec import DocumentError, Limits, Text, compact, from_document, to_document, try_from_json
+from agent.daemon import publish
 from agent.daemon.documents import Document
 from agent.documents.status import Change
 from agent.health.evidence import Owner, Route, SymptomKind
@@ -93,25 +93,13 @@ class MemoryFile:
         content = _encoded(memory, self._here())
         with contextlib.suppress(OSError):  # no room in /run: the next time tries again
             if content != self._written:
-                _write(self._path, content)
+                publish.write(self._path, content, 0o600)
             self._written, self._last = content, memory
 
     def _here(self) -> str:
         if not self._boot:
             self._boot = present().boot
         return self._boot
-
-
-def _write(path: str, content: bytes) -> None:
-    temporary = f"{path}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)  # noqa: PTH108 - what another run has left
-    descriptor = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-    )
-    with open(descriptor, "wb") as file:
-        file.write(content)
-    Path(temporary).replace(path)
 
 
 Monotonic: TypeAlias = Annotated[float, Limits(least=0)]

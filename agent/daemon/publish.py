@@ -42,19 +42,18 @@ if TYPE_CHECKING:
     from agent.daemon.lease import FenceLease
     from agent.daemon.session import Session
 
-_MODE = 0o644
 LIVE_WITHIN_S = 3.0
 """The loop gives a sign each second; an older one means that the daemon is stuck."""
 
 
-def write(path: str, content: bytes) -> None:
+def write(path: str, content: bytes, mode: int) -> None:
     """Replace the file; /run is memory, so nothing is synced. Raises OSError."""
     temporary = f"{path}.new"
     descriptor = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode
     )
     with open(descriptor, "wb") as file:
-        os.fchmod(descriptor, _MODE)  # whatever the umask: everyone may read it
+        os.fchmod(descriptor, mode)  # whatever the umask
         file.write(content)
     Path(temporary).replace(path)
 

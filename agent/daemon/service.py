@@ -280,7 +280,7 @@ class Service:
         self._view, self._viewed_at, self._marks = view, now, marked
         with contextlib.suppress(OSError):
             # No room in /run: the sockets still tell, and the next time tries again.
-            publish.write(self.places.status, self._encoder.encode(view))
+            publish.write(self.places.status, self._encoder.encode(view), 0o644)
         if before is None or publish.sentence(before) != publish.sentence(view):
             self.ports.notify.send(f"STATUS={publish.sentence(view)}")
 

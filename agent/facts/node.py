@@ -142,8 +142,6 @@ class Confinement:
     """ReadWritePaths=, and what StateDirectory= and its like make; as they are written, a "-" before them
     too.
     """
-    read_only: tuple[str, ...] = ()
-    inaccessible: tuple[str, ...] = ()
 
     @property
     def is_root(self) -> bool:

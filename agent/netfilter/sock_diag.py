@@ -164,7 +164,8 @@ class SockDiag:
         """The TCP sockets of this network namespace that listen on this port: as many as users have made. No
         right is needed.
         """
-        condition = attribute(_REQ_BYTECODE, _local_port(port))
+        here = _compared(_S_COND, _HOST_CONDITION.pack(socket.AF_UNSPEC, 0, 0, port))
+        condition = attribute(_REQ_BYTECODE, here)
         request = _OLD_REQUEST.pack(0, 0, 0, 0, _NO_ID, _LISTENING, 0) + condition
         try:
             answers = self._link.dump(NetlinkMessage(_TCP_OF_ALL_FAMILIES, 0, request))
@@ -206,10 +207,6 @@ def _remote_end(
         _D_COND, _HOST_CONDITION.pack(family, bits, 0, port) + remote.packed,
         _one_of(cgroups) if len(cgroups) <= _MOST_CGROUPS else b"",
     )  # fmt: skip
-
-
-def _local_port(port: int) -> bytes:
-    return _compared(_S_COND, _HOST_CONDITION.pack(socket.AF_UNSPEC, 0, 0, port))
 
 
 def _compared(code: int, operand: bytes, rest: bytes = b"") -> bytes:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TypeAlias
 
 from agent import paths
 from agent.config.forms import NEWEST, SYSTEM
 from agent.config.model import Config, ProgramsConfig
 from agent.errors import PortError
 from agent.facts.node import Binary, ChosenPrograms, MissingPrograms, Unknown, Version
-from agent.ports import Files, Processes
+from agent.ports import Files, Ports, Processes
 from agent.programs import versions
-from agent.programs.versions import ProgramName, Project, order
+from agent.programs.versions import Project, order
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,10 @@ class ProgramPorts:
     processes: Processes
     machine: str
     """The kernel's name of what this node is, such as "x86_64" (uname(2))."""
+
+
+FilesAndProcesses: TypeAlias = ProgramPorts | Ports
+"""What is needed to look at a program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,27 +151,12 @@ DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 
 _RUN_S = 5.0
 
-_PARSERS = {"containerd": versions.containerd, ProgramName.SNAPSHOTTER: versions.snapshotter}
-"""How a program tells its version; all others do as nydusd does."""
-
-
-class FilesAndProcesses(Protocol):
-    """What is needed to look at a program."""
-
-    @property
-    def files(self) -> Files:
-        """Files."""
-
-    @property
-    def processes(self) -> Processes:
-        """Processes."""
-
 
 def find(ports: FilesAndProcesses, program: str, place: str = "") -> Binary | None | Unknown:
     """The first program of this name, or the one at `place`, a path; None where there is none, Unknown where
     a directory could not be read.
     """
-    parse = _PARSERS.get(program, versions.nydus)
+    parse = versions.containerd if program == "containerd" else versions.nydus
     name = place or program
     for directory in DIRECTORIES if "/" not in name else ("",):
         path = posixpath.join(directory, name)
@@ -177,7 +166,7 @@ def find(ports: FilesAndProcesses, program: str, place: str = "") -> Binary | No
         if isinstance(found, Binary) and isinstance(found.version, Unknown) and found.commit is not None:
             # Debian's snapshotter tells none, nor does a nydusd that was built from crates.
             known = _package_version(ports, path)
-            if known is None and parse is versions.nydus:
+            if known is None and program in Project.NYDUS.programs:
                 known = _crate_version(ports, path)
             if known is not None:
                 return replace(found, version=known[0], version_text=known[1])

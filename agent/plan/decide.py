@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
@@ -28,17 +27,6 @@ HTTP_FALLBACK_GONE = (2, 4, 2)
 """Before this version nydusd tries plain http where an https handshake meets a server without TLS."""
 
 
-@dataclass(frozen=True, slots=True)
-class UseHttp:
-    """Whether https registries are asked for in plain http through the mirror, which then speaks TLS to
-    them.
-    """
-
-    wanted: bool
-    reason: str
-    not_accelerated: tuple[str, ...]
-
-
 def effective(config: Config, facts: Facts) -> Effective:
     """What "auto" comes to. Raises PlanError where the operator's choice cannot work here."""
     chosen, refusals = choose(config, facts)
@@ -60,10 +48,10 @@ def choose(config: Config, facts: Facts) -> tuple[Effective, tuple[Refusal, ...]
         )
         reasons.extend(_mirrors_doubts(facts))
         return Effective(switch, dialect, use_http=False, reasons=tuple(reasons), scheme=scheme), refusals
-    http = _use_http(config, facts)
-    direct = (*http.not_accelerated, *_plain_not_accelerated(config, facts))
-    reasons.append(f"use_http {'on' if http.wanted else 'off'}: {http.reason}")
-    chosen = Effective(switch, dialect, http.wanted, tuple(reasons), direct, scheme)
+    use_http, why, https = _use_http(config, facts)
+    direct = (*https, *_plain_not_accelerated(config, facts))
+    reasons.append(f"use_http {'on' if use_http else 'off'}: {why}")
+    chosen = Effective(switch, dialect, use_http, tuple(reasons), direct, scheme)
     return chosen, refusals
 
 
@@ -151,17 +139,16 @@ def _plain_not_accelerated(config: Config, facts: Facts) -> tuple[str, ...]:
     )
 
 
-def _use_http(config: Config, facts: Facts) -> UseHttp:
+def _use_http(config: Config, facts: Facts) -> tuple[bool, str, tuple[str, ...]]:
+    """Whether https registries are asked for in plain http through the mirror, which then speaks TLS to them;
+    why; and those that go direct.
+    """
     secure = [registry for registry in config.registries.hosts if registry.scheme is Scheme.HTTPS]
     if not secure:
-        return UseHttp(
-            wanted=False,
-            reason="no https registry is configured; nydus images of https registries go direct",
-            not_accelerated=(),
-        )
+        return False, "no https registry is configured; nydus images of https registries go direct", ()
     canaries = {canary.host: canary for canary in facts.tls_canaries}
     checks = {check.host: check for check in facts.certificates}
-    present = _present_use_http(facts)
+    present = (_proxy_block(facts) or {}).get("use_http") is True
     failing = [(one.host, _why_not(one, canaries, checks, present=present)) for one in secure]
     bad = [(host, reason) for host, reason in failing if reason]
     general = (
@@ -173,12 +160,8 @@ def _use_http(config: Config, facts: Facts) -> UseHttp:
         names = ", ".join(registry.host for registry in secure)
         unknown = any(isinstance(canaries[one.host].ok, Unknown) for one in secure if one.host in canaries)
         kept = " (kept: could not be asked again)" if unknown else ""
-        return UseHttp(
-            wanted=True,
-            reason=f"the mirror speaks TLS to {names}{kept}; mind that Dragonfly verifies no certificate by "
-            f"default",
-            not_accelerated=(),
-        )
+        mind = "mind that Dragonfly verifies no certificate by default"
+        return True, f"the mirror speaks TLS to {names}{kept}; {mind}", ()
     if bad:
         reason = "; ".join(f"{host}: {why}" for host, why in bad)
     else:
@@ -187,7 +170,7 @@ def _use_http(config: Config, facts: Facts) -> UseHttp:
         )
     why, shared = dict(bad), f"one setting serves all registries, and {reason}"
     direct = tuple(f"{one.host}: goes direct, because {why.get(one.host, shared)}" for one in secure)
-    return UseHttp(wanted=False, reason=reason, not_accelerated=direct)
+    return False, reason, direct
 
 
 def _why_not(
@@ -232,11 +215,6 @@ def _proxy_block(facts: Facts) -> Mapping[str, Any] | None:
     return block if isinstance(block, dict) else None
 
 
-def _present_use_http(facts: Facts) -> bool:
-    block = _proxy_block(facts)
-    return block is not None and block.get("use_http") is True
-
-
 def present_switch(facts: Facts) -> Switch | None:
     """The switch for which the template on the node was rendered; None where it cannot tell."""
     block = _proxy_block(facts)
@@ -248,27 +226,22 @@ def present_switch(facts: Facts) -> Switch | None:
 def binary_refusals(facts: Facts) -> tuple[Refusal, ...]:
     """Programs that are missing or cannot run here."""
     needed = (
-        ("NNA0201", "nydusd", facts.nydusd, "install a package of it: nydus-agent programs --help"),
-        ("NNA0201", "containerd-nydus-grpc", facts.snapshotter, "apt install nydus-snapshotter"),
-        ("NNA0201", "containerd", facts.containerd, "apt install containerd"),
+        ("nydusd", facts.nydusd, "install a package of it: nydus-agent programs --help"),
+        ("containerd-nydus-grpc", facts.snapshotter, "apt install nydus-snapshotter"),
+        ("containerd", facts.containerd, "apt install containerd"),
     )
     found = [Refusal("NNA0201", one.reason, one.try_) for one in facts.missing]
     told = {program for one in facts.missing for program in Project(one.project).programs}
-    for code, name, fact, try_ in needed:
+    for name, fact, try_ in needed:
         if name in told:
             continue
         if fact is None:
-            found.append(Refusal(code, f"{name} is not in PATH", try_))
+            found.append(Refusal("NNA0201", f"{name} is not in PATH", try_))
         elif isinstance(fact, Unknown):
-            found.append(Refusal(code, f"{name} could not be looked at: {fact.reason}", try_))
+            found.append(Refusal("NNA0201", f"{name} could not be looked at: {fact.reason}", try_))
         elif fact.arch not in (facts.arch, Arch.SCRIPT):
-            found.append(
-                Refusal(
-                    "NNA0201",
-                    f"{fact.path} is built for {fact.arch.value}, this node is {facts.arch.value}",
-                    try_,
-                )
-            )
+            reason = f"{fact.path} is built for {fact.arch.value}, this node is {facts.arch.value}"
+            found.append(Refusal("NNA0201", reason, try_))
     image = facts.nydus_image
     if isinstance(image, Binary) and image.arch not in (facts.arch, Arch.SCRIPT):
         reason = f"{image.path} is built for {image.arch.value}, this node is {facts.arch.value}"

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 
 from agent.durations import in_words
 from agent.facts.node import Moment, UnitFact
@@ -87,24 +87,18 @@ def by_itself(per_hour: int) -> RestartBudget:
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
-    """The restart may be made now."""
-
-
-@dataclass(frozen=True, slots=True)
 class NotBefore:
-    """It may not yet; in `seconds` it may, if no other comes in between."""
+    """A restart may not be made yet; in `seconds` it may, if no other comes in between."""
 
     seconds: float
     reason: str
 
 
-Judgement: TypeAlias = Allowed | NotBefore
-
-
-def may_restart(unit: UnitFact, history: Sequence[Restart], now: Moment, policy: RestartBudget) -> Judgement:
+def why_wait(
+    unit: UnitFact, history: Sequence[Restart], now: Moment, policy: RestartBudget
+) -> NotBefore | None:
     """Whether `unit` (as systemd sees it) may be restarted now, after the restarts in `history` (of any
-    unit).
+    unit); None: it may.
     """
     ages = sorted(age for one in history if one.unit == unit.name and (age := one.age_s(now)) < WINDOW_S)
     if len(ages) >= policy.per_hour:
@@ -116,7 +110,7 @@ def may_restart(unit: UnitFact, history: Sequence[Restart], now: Moment, policy:
         if runs < policy.cooldown_s:
             why = f"{unit.name} has run for {in_words(runs)} only, and was restarted within the last hour"
             return NotBefore(policy.cooldown_s - runs, why)
-    return Allowed()
+    return None
 
 
 def kept_restarts(history: Sequence[Restart], now: Moment) -> tuple[Restart, ...]:

@@ -144,12 +144,8 @@ def _step(config: Config, facts: Facts, one: Touched, content: bytes | None) -> 
 
 def _known_by_mark(path: str) -> bool:
     """Files that are ours while they carry our mark, and somebody's own where they do not."""
-    return _is_hosts(path) or dropin.is_drop_in(path)
-
-
-def _is_hosts(path: str) -> bool:
-    """A hosts.toml that containerd reads at every pull."""
-    return path.endswith("/hosts.toml") and not node.read_by_snapshotter(path)
+    read_at_each_pull = path.endswith("/hosts.toml") and not node.read_by_snapshotter(path)
+    return read_at_each_pull or dropin.is_drop_in(path)
 
 
 def _cannot(path: str, why: str) -> Refusal:

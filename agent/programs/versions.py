@@ -60,8 +60,8 @@ def parsed(text: str) -> Version | Unknown:
 
 
 def nydus(output: str) -> tuple[Version | Unknown, str]:
-    """nydusd's and nydus-image's `--version`: "Version: \\tv2.3.8", "unknown" where it was built outside of
-    git.
+    """nydusd's, nydus-image's and the snapshotter's `--version`: "Version: \\tv2.3.8", "unknown" where it was
+    built outside of git, as distributions do.
     """
     match = _NYDUS.search(output)
     if match is None:
@@ -86,13 +86,6 @@ def crate(known_versions: str) -> tuple[Version | Unknown, str]:
     if known is None:
         return Unknown(f"built from crates (nydus-storage {match[1]})"), f"nydus-storage {match[1]}"
     return known, f"{'.'.join(map(str, known))} (crate)"
-
-
-def snapshotter(output: str) -> tuple[Version | Unknown, str]:
-    """containerd-nydus-grpc's `--version`; distributions build it without a version, then it says
-    "unknown".
-    """
-    return nydus(output)
 
 
 def containerd(output: str) -> tuple[Version | Unknown, str]:
@@ -121,7 +114,7 @@ def shown_version(fact: Binary) -> str:
     """A version for people."""
     if isinstance(fact.version, Unknown):
         return fact.version_text or "of unknown version"
-    return ".".join(map(str, fact.version))
+    return spelled(fact.version)
 
 
 MIRRORS_GONE: Version = (2, 3, 5)

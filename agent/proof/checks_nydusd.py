@@ -23,7 +23,7 @@ from agent.config.model import Config, Dialect
 from agent.console import counted
 from agent.documents.status import CheckResult
 from agent.errors import FileError, HttpError, NydusdError
-from agent.outside_json import json_value, mapping
+from agent.outside_json import json_object, json_value, mapping
 from agent.plan import mounts
 from agent.ports import NydusdInfo, Ports
 from agent.programs import versions
@@ -108,7 +108,7 @@ def answering(ports: Ports, root: str) -> Iterator[NydusdInfo]:
 
 def _backend_config(template: bytes) -> Loose | None:
     try:
-        return _backend(json_value(template)) or None
+        return backend_of(json_object(template)) or None
     except ValueError:
         return None
 
@@ -215,32 +215,24 @@ class Mount:
     @property
     def registry(self) -> str:
         """The registry's host."""
-        return str(_backend(self.config).get("host", ""))
+        return str(backend_of(self.config).get("host", ""))
 
     @property
     def image(self) -> str:
         """The image's name without a tag."""
-        return f"{self.registry}/{_backend(self.config).get('repo', '')}"
+        return f"{self.registry}/{backend_of(self.config).get('repo', '')}"
 
     @property
     def private(self) -> bool:
         """Whether its nydusd was given a credential."""
-        backend = _backend(self.config)
+        backend = backend_of(self.config)
         return bool(backend.get("auth") or backend.get("registry_token"))
 
     @property
     def names_mirror(self) -> bool:
         """Whether it reads through the mirror."""
-        backend = _backend(self.config)
+        backend = backend_of(self.config)
         return bool(mapping(backend.get("proxy")).get("url") or backend.get("mirrors"))
-
-
-def _backend(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    try:
-        found = config["device"]["backend"]["config"]
-    except (KeyError, TypeError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def read_mounts(ports: Ports, root: str) -> list[Mount]:

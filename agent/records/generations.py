@@ -183,7 +183,7 @@ def publish(files: Files, accepted: Generation) -> None:
     url, ping_url = accepted.mirror
     document = EffectiveDocument(
         accepted.number, accepted.at, chosen.switch, chosen.dialect, chosen.use_http, chosen.scheme,
-        chosen.reasons, chosen.not_accelerated, url, ping_url, accepted.to, _origins(before),
+        chosen.reasons, chosen.not_accelerated, url, ping_url, accepted.to, _texts(before, "origins"),
     )  # fmt: skip
     ignored = ["generation", "at", "reasons", "origins"]
     if _hosts(_texts(before, "not_accelerated")) == _hosts(chosen.not_accelerated):
@@ -200,15 +200,11 @@ def note_origins(files: Files, hosts: Sequence[str]) -> None:
     """
     fact = files.read(paths.EFFECTIVE)
     before = json_files.parsed(fact)
-    known = _origins(before)
+    known = _texts(before, "origins")
     new = [host for host in dict.fromkeys(hosts) if host and host not in known]
     if before and new:
         most = [*known, *new][:_MOST_ORIGINS]
         json_files.update(files, paths.EFFECTIVE, {**before, "origins": most}, fact)
-
-
-def _origins(document: Mapping[str, Any]) -> tuple[str, ...]:
-    return _texts(document, "origins")
 
 
 def _texts(document: Mapping[str, Any], key: str) -> tuple[str, ...]:

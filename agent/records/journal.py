@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeAlias
 from agent.codec import ALWAYS, UNWRITTEN, compact, decode, from_json, to_json
 from agent.errors import ApplyError
 from agent.facts.node import UnitFact
-from agent.outside_json import json_value
+from agent.outside_json import json_object
 from agent.ports import Ledger
 from agent.steps import UnitVerb
 
@@ -238,10 +238,9 @@ def read(ledger: Ledger) -> Open | None:
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json_value(line)
+        return json_object(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) else None
 
 
 def _understand(records: list[dict[str, Any]]) -> Open:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from agent.codec import try_from_json
 from agent.facts.node import FileFact
-from agent.outside_json import json_value
+from agent.outside_json import json_object
 from agent.ports import Files
 
 T = TypeVar("T")
@@ -20,10 +20,9 @@ T = TypeVar("T")
 def parsed(fact: FileFact | None) -> Mapping[str, Any]:
     """The object in it; empty where there is no such file, or none in it."""
     try:
-        found = json_value(fact.content) if fact is not None else {}
+        return json_object(fact.content) if fact is not None else {}
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def load(cls: type[T], files: Files, path: str) -> T | None:
@@ -59,7 +58,7 @@ def update(
     """Write it for everyone to read, where what was found there (`fact`) differs in more than the `ignored`
     members. Says whether something was written. Raises FileError (NNA0412: it is other by now).
     """
-    wanted = json_value(json.dumps(document).encode())
+    wanted = json_object(json.dumps(document).encode())
     before = parsed(fact)
     if fact is not None and all(
         before.get(key) == wanted.get(key) for key in (before.keys() | wanted.keys()) - set(ignored)

@@ -124,11 +124,6 @@ class Reference:
     tag: str = ""
     digest: str = ""
 
-    @property
-    def named(self) -> str:
-        """What a registry is asked for: the digest where there is one, else the tag."""
-        return self.digest or self.tag
-
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         return f"{self.host}/{self.repository}{tag}{f'@{self.digest}' if self.digest else ''}"

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import posixpath
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 from agent.config.load import action_against_others, open_to_others
 from agent.errors import CredentialError, FileError, PortError, Problem
 from agent.facts.node import FileFact
-from agent.outside_json import json_value
+from agent.outside_json import json_object
 from agent.ports import Credential, Files, Finished, HttpAnswer, Looked, Processes, Secret
 from agent.registry import docker_config
 from agent.registry.credential import Challenge, chosen, scopes_of
@@ -35,7 +35,7 @@ credentials/error.go).
 _TOKEN_USER = "<token>"  # noqa: S105 - the user name that says that the secret is an identity token
 _ANY_CODE = range(256)
 _ANSWER_CAP = 64 << 10
-"""Characters. Tokens of clouds have a few thousand."""
+"""Bytes. Tokens of clouds have a few thousand."""
 
 
 class DockerCredentials:
@@ -123,11 +123,9 @@ class DockerCredentials:
 
 def _answered(done: Finished, program: str, source: str) -> Credential | None:
     try:
-        answer = json_value(done.stdout) if len(done.stdout) <= _ANSWER_CAP else None
+        answer = json_object(done.stdout, _ANSWER_CAP)
     except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise _helper_failed(program, source, "it did not answer with a JSON object")
+        raise _helper_failed(program, source, "it did not answer with a JSON object") from None
     user, secret = answer.get("Username"), answer.get("Secret")
     if not isinstance(user, str) or not isinstance(secret, str):
         raise _helper_failed(program, source, "its answer has no texts Username and Secret")
@@ -232,11 +230,12 @@ class ChallengeAnswers:
 
     def _ask(self, url: SplitResult, service: str, scopes: Sequence[str], deadline_s: float) -> HttpAnswer:
         """GET with basic authentication, or OAuth2's POST for an identity token (distribution,
-        docs/spec/auth).
+        docs/spec/auth). Raises CredentialError NNA1203.
         """
         credential = self._looked.credential
         headers = {"Accept": "application/json"}
         asked = [("service", service)] if service else []
+        method, body = "GET", b""
         if credential is not None and credential.identity_token:
             form = [
                 *asked,
@@ -246,22 +245,12 @@ class ChallengeAnswers:
             ]
             form.append(("refresh_token", credential.identity_token.reveal()))
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-            return self._exchange(url, headers, deadline_s, method="POST", body=urlencode(form).encode())
-        if credential is not None and credential.basic:
-            headers["Authorization"] = credential.basic.reveal()
-        query = "&".join(filter(None, [url.query, urlencode([*asked, *(("scope", one) for one in scopes)])]))
-        return self._exchange(url._replace(query=query), headers, deadline_s)
-
-    def _exchange(
-        self,
-        url: SplitResult,
-        headers: Mapping[str, str],
-        deadline_s: float,
-        *,
-        method: str = "GET",
-        body: bytes = b"",
-    ) -> HttpAnswer:
-        """Raises CredentialError NNA1203."""
+            method, body = "POST", urlencode(form).encode()
+        else:
+            if credential is not None and credential.basic:
+                headers["Authorization"] = credential.basic.reveal()
+            wanted = urlencode([*asked, *(("scope", one) for one in scopes)])
+            url = url._replace(query="&".join(filter(None, [url.query, wanted])))
         try:
             return ask(
                 url, headers, deadline_s=deadline_s, method=method, body=body, body_cap=_BODY_CAP, ca=self._ca
@@ -278,11 +267,9 @@ class ChallengeAnswers:
 def _parsed(url: str, body: bytes) -> tuple[Secret, float]:
     """The token, and for how many seconds it holds (0: not told). Raises CredentialError NNA1203."""
     try:
-        answer = json_value(body)
+        answer = json_object(body)
     except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise _unusable(url, "it did not answer with a JSON object")
+        raise _unusable(url, "it did not answer with a JSON object") from None
     token = answer.get("token") or answer.get("access_token")
     if not isinstance(token, str) or not docker_config.is_token(token):
         raise _unusable(url, "there is no token in its answer")

@@ -21,10 +21,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from agent.errors import AgentError, HttpError, NydusdError, hide
-from agent.outside_json import json_value, mapping
+from agent.outside_json import json_object, json_value, mapping
 from agent.ports import HttpAnswer, NydusdInfo
 from agent.system.http import Request, exchange
 from agent.system.process import Companion, companion, last_lines, last_written
@@ -100,12 +100,10 @@ def _peer_pid(peer: sockets_api.socket) -> list[int]:
 
 def _object(socket: str, answer: HttpAnswer) -> Mapping[str, object]:
     try:
-        parsed = json_value(answer.body)
+        return json_object(answer.body)
     except ValueError as error:
-        raise NydusdError("NNA0721", f"nydusd on {socket} answered no JSON", cause=str(error)) from error
-    if not isinstance(parsed, dict):
-        raise NydusdError("NNA0721", f"nydusd on {socket} answered no JSON object", cause=repr(parsed)[:100])
-    return cast("dict[str, object]", parsed)
+        what = f"nydusd on {socket} answered no JSON object"
+        raise NydusdError("NNA0721", what, cause=str(error)) from error
 
 
 def _info(socket: str, daemon: Mapping[str, object], pid: int | None) -> NydusdInfo:

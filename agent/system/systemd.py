@@ -319,8 +319,6 @@ def _confinement(service: dict[str, object]) -> Confinement:
         protect_tunables=bool(service.get("ProtectKernelTunables")),
         private_devices=bool(service.get("PrivateDevices")),
         writable=(*_texts(service.get("ReadWritePaths")), *made),
-        read_only=_texts(service.get("ReadOnlyPaths")),
-        inaccessible=_texts(service.get("InaccessiblePaths")),
     )
 
 

@@ -182,11 +182,6 @@ class Rig:
         self.errors += found
         return len(found)
 
-    def forgive(self, since: int) -> None:
-        """The read errors after the first `since` ones were those of a comparison, not ours."""
-        self.count_errors()
-        del self.errors[since:]
-
     def all_reads(self) -> list[list[scene.Read]]:
         """Each reader's reads since its mount was made."""
         return [reader.reads() for reader in self._readers]

@@ -16,7 +16,7 @@ from agent.daemon.origins import Origins
 from agent.daemon.tasks import task_group
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure
 from tests.fakes.daemon import FakeNames
-from tests.fakes.event_loop import on_time, until
+from tests.fakes.event_loop import until
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
 
@@ -47,17 +47,14 @@ def broken(error: Exception) -> None:
 
 class TestCanary:
     @pytest.mark.parametrize("chunked", [False, True])
-    def test_the_object_comes_back_through_the_proxy(self, chunked: bool) -> None:
-        async def work() -> None:
-            async with SmallMirror() as mirror, canary(mirror) as (probe, served):
-                mirror.chunked = chunked
-                assert isinstance(await probe.fetch(WINDOW_S), CanaryOk)
-                assert isinstance(await probe.fetch(WINDOW_S), CanaryOk)
-                assert mirror.targets[0].endswith(served.path)
-                assert mirror.targets[1].endswith("/canary")
-                assert mirror.p2p == 1  # at most once in five minutes
-
-        on_time(work)
+    async def test_the_object_comes_back_through_the_proxy(self, chunked: bool) -> None:
+        async with SmallMirror() as mirror, canary(mirror) as (probe, served):
+            mirror.chunked = chunked
+            assert isinstance(await probe.fetch(WINDOW_S), CanaryOk)
+            assert isinstance(await probe.fetch(WINDOW_S), CanaryOk)
+            assert mirror.targets[0].endswith(served.path)
+            assert mirror.targets[1].endswith("/canary")
+            assert mirror.p2p == 1  # at most once in five minutes
 
     @pytest.mark.parametrize(
         ("way", "failure"),
@@ -72,81 +69,60 @@ class TestCanary:
             (Way.HANG, Failure.SILENT),
         ],
     )
-    def test_a_data_path_that_fails_is_told_apart(self, way: Way, failure: Failure) -> None:
-        async def work() -> None:
-            async with SmallMirror() as mirror, canary(mirror) as (probe, _):
-                mirror.proxy_way = way
-                answer = await probe.fetch(WINDOW_S)
+    async def test_a_data_path_that_fails_is_told_apart(self, way: Way, failure: Failure) -> None:
+        async with SmallMirror() as mirror, canary(mirror) as (probe, _):
+            mirror.proxy_way = way
+            answer = await probe.fetch(WINDOW_S)
+            assert isinstance(answer, CanaryFailed)
+            assert answer.failure is failure
+
+    async def test_one_lost_canary_is_not_silence(self) -> None:
+        async with SmallMirror() as mirror, canary(mirror) as (probe, _):
+            mirror.hang_proxy_first = 2
+            assert isinstance(await probe.fetch(1.0), CanaryOk)
+            assert len(mirror.targets) == 3
+
+    async def test_all_attempts_of_the_rare_canary_take_the_task_path(self) -> None:
+        async with SmallMirror() as mirror, canary(mirror) as (probe, served):
+            mirror.hang_proxy_first = 5
+            assert isinstance(await probe.fetch(0.6), CanaryFailed)
+            assert {target.endswith(served.path) for target in mirror.targets} == {True}
+            assert mirror.p2p == 5
+
+    async def test_a_late_canary_is_told_too(self) -> None:
+        late: list[CanaryOk] = []
+        async with SmallMirror() as mirror, canary(mirror, late) as (probe, _):
+            mirror.delay_s = 0.7
+            assert isinstance(await probe.fetch(WINDOW_S), CanaryFailed)
+            await until(lambda: bool(late))
+            assert late[0].latency_s >= 0.7
+
+    async def test_a_body_that_trickles_is_silence_and_no_late_answer(self) -> None:
+        late: list[CanaryOk] = []
+        async with SmallMirror() as mirror, canary(mirror, late) as (probe, _):
+            mirror.proxy_way = Way.TRICKLE
+            for window_s in (1.9, WINDOW_S):
+                answer = await probe.fetch(window_s)
                 assert isinstance(answer, CanaryFailed)
-                assert answer.failure is failure
+                assert answer.failure is Failure.SILENT
+            await asyncio.sleep(1.2)
+            assert late == []
 
-        on_time(work)
-
-    def test_one_lost_canary_is_not_silence(self) -> None:
-        async def work() -> None:
-            async with SmallMirror() as mirror, canary(mirror) as (probe, _):
-                mirror.hang_proxy_first = 2
-                assert isinstance(await probe.fetch(1.0), CanaryOk)
-                assert len(mirror.targets) == 3
-
-        on_time(work)
-
-    def test_all_attempts_of_the_rare_canary_take_the_task_path(self) -> None:
-        async def work() -> None:
-            async with SmallMirror() as mirror, canary(mirror) as (probe, served):
-                mirror.hang_proxy_first = 5
-                assert isinstance(await probe.fetch(0.6), CanaryFailed)
-                assert {target.endswith(served.path) for target in mirror.targets} == {True}
-                assert mirror.p2p == 5
-
-        on_time(work)
-
-    def test_a_late_canary_is_told_too(self) -> None:
-        async def work() -> None:
-            late: list[CanaryOk] = []
-            async with SmallMirror() as mirror, canary(mirror, late) as (probe, _):
-                mirror.delay_s = 0.7
-                assert isinstance(await probe.fetch(WINDOW_S), CanaryFailed)
-                await until(lambda: bool(late))
-                assert late[0].latency_s >= 0.7
-
-        on_time(work)
-
-    def test_a_body_that_trickles_is_silence_and_no_late_answer(self) -> None:
-        async def work() -> None:
-            late: list[CanaryOk] = []
-            async with SmallMirror() as mirror, canary(mirror, late) as (probe, _):
-                mirror.proxy_way = Way.TRICKLE
-                for window_s in (1.9, WINDOW_S):
-                    answer = await probe.fetch(window_s)
-                    assert isinstance(answer, CanaryFailed)
-                    assert answer.failure is Failure.SILENT
-                await asyncio.sleep(1.2)
-                assert late == []
-
-        on_time(work)
-
-    def test_without_a_listener_of_our_own_nothing_is_said_about_the_mirror(self) -> None:
-        async def work() -> None:
-            async with SmallMirror() as mirror, canary(mirror) as (probe, served):
-                served.port = None
-                assert await probe.fetch(WINDOW_S) is None
-                assert mirror.accepted == 0
-
-        on_time(work)
+    async def test_without_a_listener_of_our_own_nothing_is_said_about_the_mirror(self) -> None:
+        async with SmallMirror() as mirror, canary(mirror) as (probe, served):
+            served.port = None
+            assert await probe.fetch(WINDOW_S) is None
+            assert mirror.accepted == 0
 
     @pytest.mark.parametrize("way", [Way.ERROR, Way.CLOSE, Way.RESET, Way.HANG])
-    def test_a_canary_that_nobody_could_fetch_from_us_accuses_nobody(self, way: Way) -> None:
-        async def work() -> None:
-            with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-                async with SmallMirror() as mirror, canary(mirror) as (probe, served):
-                    served.port, mirror.proxy_way = full.getsockname()[1], way
-                    with socket.create_connection(full.getsockname()):  # there is no room for another one
-                        answer = await probe.fetch(WINDOW_S)
-                    assert isinstance(answer, CanaryFailed)
-                    assert answer.failure is Failure.WANT
-
-        on_time(work)
+    async def test_a_canary_that_nobody_could_fetch_from_us_accuses_nobody(self, way: Way) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+            async with SmallMirror() as mirror, canary(mirror) as (probe, served):
+                served.port, mirror.proxy_way = full.getsockname()[1], way
+                with socket.create_connection(full.getsockname()):  # there is no room for another one
+                    answer = await probe.fetch(WINDOW_S)
+                assert isinstance(answer, CanaryFailed)
+                assert answer.failure is Failure.WANT
 
     def test_each_run_has_an_object_and_a_path_of_its_own(self) -> None:
         first, second = CanaryObject(), CanaryObject()
@@ -168,46 +144,34 @@ class TestRegistryCanary:
     @pytest.mark.parametrize(
         ("status", "mark"), [(200, b""), (401, b"Docker-Distribution-Api-Version: x\r\n")]
     )
-    def test_a_registrys_answer_through_the_mirror_is_a_canary(self, status: int, mark: bytes) -> None:
-        async def work() -> None:
-            async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
-                registry.status, registry.mark = status, mark
-                assert isinstance(await probe.ask(registry.origin, WINDOW_S), CanaryOk)
-                assert mirror.targets == [f"http://{registry.origin.name}/v2/"]
-
-        on_time(work)
+    async def test_a_registrys_answer_through_the_mirror_is_a_canary(self, status: int, mark: bytes) -> None:
+        async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
+            registry.status, registry.mark = status, mark
+            assert isinstance(await probe.ask(registry.origin, WINDOW_S), CanaryOk)
+            assert mirror.targets == [f"http://{registry.origin.name}/v2/"]
 
     @pytest.mark.parametrize(
         ("way", "failure"),
         [(Way.LIMITED, Failure.STATUS), (Way.ERROR, Failure.STATUS), (Way.HANG, Failure.SILENT),
          (Way.RESET, Failure.RESET)],
     )  # fmt: skip
-    def test_a_mirror_that_fails_before_a_registry_that_answers_has_failed(
+    async def test_a_mirror_that_fails_before_a_registry_that_answers_has_failed(
         self, way: Way, failure: Failure
     ) -> None:
-        async def work() -> None:
-            async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
-                mirror.proxy_way = way
-                answer = await probe.ask(registry.origin, WINDOW_S)
-                assert isinstance(answer, CanaryFailed)
-                assert answer.failure is failure
+        async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
+            mirror.proxy_way = way
+            answer = await probe.ask(registry.origin, WINDOW_S)
+            assert isinstance(answer, CanaryFailed)
+            assert answer.failure is failure
 
-        on_time(work)
-
-    def test_a_registry_that_is_down_says_nothing_about_the_mirror(self) -> None:
-        async def work() -> None:
-            async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
-                origin = registry.origin
-                registry.close()
-                assert await probe.ask(origin, WINDOW_S) is None
-
-        on_time(work)
+    async def test_a_registry_that_is_down_says_nothing_about_the_mirror(self) -> None:
+        async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
+            origin = registry.origin
+            registry.close()
+            assert await probe.ask(origin, WINDOW_S) is None
 
     @pytest.mark.parametrize("status", [429, 403, 401])
-    def test_what_the_registry_answers_without_the_mirror_too_is_its_own(self, status: int) -> None:
-        async def work() -> None:
-            async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
-                registry.status, registry.mark = status, b""
-                assert await probe.ask(registry.origin, WINDOW_S) is None
-
-        on_time(work)
+    async def test_what_the_registry_answers_without_the_mirror_too_is_its_own(self, status: int) -> None:
+        async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
+            registry.status, registry.mark = status, b""
+            assert await probe.ask(registry.origin, WINDOW_S) is None

@@ -76,9 +76,9 @@ def test_the_status_says_why_and_what_the_return_waits_for() -> None:
 
 def test_a_reader_of_the_status_never_sees_half_a_document(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
-    publish.write(str(path), b"first\n")
+    publish.write(str(path), b"first\n", 0o644)
     opened = path.open("rb")
-    publish.write(str(path), b"second, which is longer\n")
+    publish.write(str(path), b"second, which is longer\n", 0o644)
     with opened:
         assert opened.read() == b"first\n"
     assert path.read_bytes() == b"second, which is longer\n"

@@ -11,7 +11,7 @@ from agent import paths
 from agent.apply import gate
 from agent.errors import ApplyError, FileError
 from agent.facts.node import Moment, UnitFact
-from agent.plan.limits import Allowed, NotBefore, Restart, RestartBudget, by_hand, by_itself, may_restart
+from agent.plan.limits import NotBefore, Restart, RestartBudget, by_hand, by_itself, why_wait
 from agent.steps import Plan, UnitStep, UnitVerb
 from tests.fakes.faults import Crash
 from tests.fakes.node import FakeNode
@@ -39,74 +39,74 @@ def started(seconds_ago: float) -> UnitFact:
 
 
 def test_a_restart_within_the_budget_is_made_at_once() -> None:
-    assert may_restart(RUNS_LONG, [], NOW, by_hand(2)) == Allowed()
-    assert may_restart(RUNS_LONG, ago(10), NOW, by_hand(2)) == Allowed()
+    assert why_wait(RUNS_LONG, [], NOW, by_hand(2)) is None
+    assert why_wait(RUNS_LONG, ago(10), NOW, by_hand(2)) is None
 
 
 def test_beyond_the_budget_it_is_said_when_the_next_one_is_allowed() -> None:
     history = ago(3000, 10, 600)
-    held = may_restart(RUNS_LONG, history, NOW, by_hand(3))
+    held = why_wait(RUNS_LONG, history, NOW, by_hand(3))
     assert isinstance(held, NotBefore)
     assert held.seconds == pytest.approx(600)
     assert "3 restarts of containerd.service within the last hour" in held.reason
-    assert isinstance(may_restart(RUNS_LONG, history, after(599), by_hand(3)), NotBefore)
-    assert may_restart(RUNS_LONG, history, after(600), by_hand(3)) == Allowed()
+    assert isinstance(why_wait(RUNS_LONG, history, after(599), by_hand(3)), NotBefore)
+    assert why_wait(RUNS_LONG, history, after(600), by_hand(3)) is None
 
 
 def test_a_budget_that_was_exceeded_by_undoes_waits_until_it_holds_again() -> None:
-    held = may_restart(RUNS_LONG, ago(100, 200, 300, 400), NOW, by_hand(2))
+    held = why_wait(RUNS_LONG, ago(100, 200, 300, 400), NOW, by_hand(2))
     assert isinstance(held, NotBefore)
     assert held.seconds == pytest.approx(HOUR - 200)
 
 
 def test_each_unit_has_a_budget_of_its_own() -> None:
-    assert may_restart(RUNS_LONG, ago(1, 2, 3, name=paths.SNAPSHOTTER_UNIT), NOW, by_hand(1)) == Allowed()
+    assert why_wait(RUNS_LONG, ago(1, 2, 3, name=paths.SNAPSHOTTER_UNIT), NOW, by_hand(1)) is None
 
 
 @pytest.mark.parametrize("step", [-86400.0, 86400.0])
 def test_a_stepped_wall_clock_neither_widens_the_budget_nor_shuts_it(step: float) -> None:
     history = ago(10)
-    assert isinstance(may_restart(RUNS_LONG, history, after(0, step=step), by_hand(1)), NotBefore)
-    assert isinstance(may_restart(RUNS_LONG, history, after(HOUR - 11, step=step), by_hand(1)), NotBefore)
-    assert may_restart(RUNS_LONG, history, after(HOUR - 10, step=step), by_hand(1)) == Allowed()
+    assert isinstance(why_wait(RUNS_LONG, history, after(0, step=step), by_hand(1)), NotBefore)
+    assert isinstance(why_wait(RUNS_LONG, history, after(HOUR - 11, step=step), by_hand(1)), NotBefore)
+    assert why_wait(RUNS_LONG, history, after(HOUR - 10, step=step), by_hand(1)) is None
 
 
 def test_after_a_reboot_the_restarts_of_before_count_until_their_hour_is_over() -> None:
     history = ago(600)
     soon = Moment(NOW.now + 60, boottime=20.0, boot="c", up_s=20.0, monotonic=20.0)
-    held = may_restart(RUNS_LONG, history, soon, by_hand(1))
+    held = why_wait(RUNS_LONG, history, soon, by_hand(1))
     assert isinstance(held, NotBefore)
     assert held.seconds == pytest.approx(HOUR - 660)
-    assert may_restart(RUNS_LONG, history, replace(soon, now=NOW.now + HOUR), by_hand(1)) == Allowed()
+    assert why_wait(RUNS_LONG, history, replace(soon, now=NOW.now + HOUR), by_hand(1)) is None
 
 
 def test_a_reboot_into_the_past_shuts_the_budget_for_an_hour_at_most() -> None:
     history = ago(600)
     # In a container the boot clock is that of the host.
     past = Moment(now=0.0, boottime=9e6, boot="c", up_s=20.0, monotonic=9e6)
-    assert isinstance(may_restart(RUNS_LONG, history, past, by_hand(1)), NotBefore)
-    assert may_restart(RUNS_LONG, history, replace(past, up_s=HOUR), by_hand(1)) == Allowed()
+    assert isinstance(why_wait(RUNS_LONG, history, past, by_hand(1)), NotBefore)
+    assert why_wait(RUNS_LONG, history, replace(past, up_s=HOUR), by_hand(1)) is None
 
 
 def test_what_begins_by_itself_leaves_half_of_the_budget_to_people() -> None:
     history = ago(200, 300, 400)
-    assert isinstance(may_restart(started(200), history, NOW, by_itself(6)), NotBefore)
-    assert may_restart(started(200), history, NOW, by_hand(6)) == Allowed()
-    assert may_restart(started(200), ago(3000), NOW, by_itself(1)) != Allowed()
-    assert may_restart(started(200), [], NOW, by_itself(1)) == Allowed()
+    assert isinstance(why_wait(started(200), history, NOW, by_itself(6)), NotBefore)
+    assert why_wait(started(200), history, NOW, by_hand(6)) is None
+    assert why_wait(started(200), ago(3000), NOW, by_itself(1)) is not None
+    assert why_wait(started(200), [], NOW, by_itself(1)) is None
 
 
 def test_what_begins_by_itself_waits_until_the_unit_has_run_for_a_while() -> None:
-    held = may_restart(started(30), ago(31), NOW, by_itself(6))
+    held = why_wait(started(30), ago(31), NOW, by_itself(6))
     assert isinstance(held, NotBefore)
     assert held.seconds == pytest.approx(90)
     assert "has run for 30 s only" in held.reason
-    assert may_restart(started(120), ago(121), NOW, by_itself(6)) == Allowed()
-    assert may_restart(started(30), ago(31), NOW, by_hand(6)) == Allowed()
+    assert why_wait(started(120), ago(121), NOW, by_itself(6)) is None
+    assert why_wait(started(30), ago(31), NOW, by_hand(6)) is None
 
 
 def test_a_node_that_is_set_up_right_after_its_boot_does_not_wait() -> None:
-    assert may_restart(started(1), [], NOW, by_itself(6)) == Allowed()
+    assert why_wait(started(1), [], NOW, by_itself(6)) is None
 
 
 def full_disk(node: FakeNode, *, after: int) -> None:

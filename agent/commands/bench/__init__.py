@@ -24,6 +24,7 @@ from agent.commands.bench.mirror import Lever
 from agent.commands.bench.rounds import INTERRUPTED, Rounds
 from agent.commands.bench.starts import PLAIN_NAMESPACE, WantedStart
 from agent.commands.context import Context
+from agent.commands.events import count
 from agent.commands.running import surroundings
 from agent.config.model import Config
 from agent.console import Format, Tone, Toned, error_body, exit_of
@@ -39,7 +40,6 @@ HELP = "measure how fast images start here: plain, lazily, through Dragonfly, fr
 NEEDS_ROOT = True
 
 _SUFFIXES = (".svg", ".png")
-_MOST = 100
 _SOCKET = "/var/run/dragonfly/dfdaemon.sock"
 
 
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a container is ready when a line of its output matches, and is ended then (default its first "
              "output, and it must end by itself with 0)",
     )  # fmt: skip
-    add("-n", type=_count, default=5, metavar="N", dest="repetitions", help="starts of each case (default 5)")
+    add("-n", type=count, default=5, metavar="N", dest="repetitions", help="starts of each case (default 5)")
     add("--deadline", type=duration_option("5s", "1h"), default=120, metavar="TIME",
         help="of one pull, and of one run (default 2m)")  # fmt: skip
     add(
@@ -90,12 +90,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
              "measured, of a plain one none)",
     )  # fmt: skip
     add("--yes", action="store_true", help="do it; without this only what it would do to the node is told")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1 and {_MOST}")
-    return int(text)
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
@@ -179,14 +173,11 @@ def _measure(rounds: Rounds, pairs: Sequence[ImagePair]) -> tuple[list[AgentErro
 
 def _refuse(args: argparse.Namespace, ports: BenchPorts) -> None:
     """Everything that is wrong with the command line, before minutes are spent. Raises UsageError NNA1002."""
-    found = [
-        Problem("command line", option, value, reason, action)
-        for option, value, reason, action in (*_in_images(args.oci, args.nydus), *_in_texts(args))
-    ]
-    chart = tuple(_in_chart(args.chart, ports))
-    if found or chart:
+    wrong = (*_in_images(args.oci, args.nydus), *_in_texts(args), *_in_chart(args.chart, ports))
+    if wrong:
+        problems = tuple(Problem("command line", *each) for each in wrong)
         raise UsageError(
-            "NNA1002", "this cannot be measured", problems=(*found, *chart), try_="nydus-agent bench --help"
+            "NNA1002", "this cannot be measured", problems=problems, try_="nydus-agent bench --help"
         )
 
 
@@ -208,37 +199,25 @@ def _in_texts(args: argparse.Namespace) -> Iterator[tuple[str, str, str, str]]:
     try:
         re.compile(args.ready)
     except re.error as error:
-        yield (
-            "--ready",
-            args.ready,
-            f"is no regular expression: {error}",
-            "write one that a line of its output matches",
-        )
+        reason = f"is no regular expression: {error}"
+        yield "--ready", args.ready, reason, "write one that a line of its output matches"
     try:
         shlex.split(args.command)
     except ValueError as error:
-        yield (
-            "--command",
-            args.command,
-            f"cannot be split into words: {error}",
-            "quote it as a shell would want it",
-        )
+        reason = f"cannot be split into words: {error}"
+        yield "--command", args.command, reason, "quote it as a shell would want it"
 
 
-def _in_chart(path: str, ports: BenchPorts) -> Iterator[Problem]:
+def _in_chart(path: str, ports: BenchPorts) -> Iterator[tuple[str, str, str, str]]:
     if not path:
         return
     missing = ports.drawing.missing()
     if not path.endswith(_SUFFIXES):
-        yield Problem(
-            "command line", "--chart", path, "its suffix is neither .svg nor .png", "name x.svg or x.png"
-        )
+        yield "--chart", path, "its suffix is neither .svg nor .png", "name x.svg or x.png"
     elif not Path(path).parent.is_dir():
-        yield Problem("command line", "--chart", path, "its directory is not there", "name another place")
+        yield "--chart", path, "its directory is not there", "name another place"
     if missing:
-        yield Problem(
-            "command line", "--chart", path, f"{missing} is not installed", f"apt install {missing}"
-        )
+        yield "--chart", path, f"{missing} is not installed", f"apt install {missing}"
 
 
 def _pairs(args: argparse.Namespace) -> tuple[ImagePair, ...]:

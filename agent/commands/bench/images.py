@@ -75,10 +75,6 @@ def _document(containerd: Containerd, namespace: str, digest: str) -> Mapping[st
     return document(containerd, namespace, digest, deadline_s=_CALL_S)
 
 
-_HELPER_S = 10.0
-_ASK_S = 10.0
-
-
 class Admission:
     """For one image. Its credential is looked for once, before anything begins."""
 
@@ -88,7 +84,7 @@ class Admission:
         self._registries = registries
         self._registry, self._repository = image_parts(self.name)
         self._host = registry_of(config, self._registry)
-        self._looked = registries.credentials.find(self._registry, deadline_s=_HELPER_S)
+        self._looked = registries.credentials.find(self._registry, deadline_s=_CALL_S)
 
     @property
     def credential(self) -> Credential | None:
@@ -121,11 +117,11 @@ class Admission:
         if answer.status != 401:
             return answer, Secret()
         challenge, scopes = answer.headers.get("www-authenticate", ""), [pull_scope(self._repository)]
-        return answer, self._registries.tokens(self._looked).answer(challenge, scopes, deadline_s=_ASK_S)
+        return answer, self._registries.tokens(self._looked).answer(challenge, scopes, deadline_s=_CALL_S)
 
     def _ask(self, header: Secret) -> HttpAnswer:
         path = f"/v2/{self._repository}/manifests/{_tag_of(self.name)}"
-        return self._registries.ask(self._registry, path, header, _ASK_S)
+        return self._registries.ask(self._registry, path, header, _CALL_S)
 
 
 def _tag_of(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
@@ -19,7 +19,7 @@ from agent.apply import leftovers
 from agent.apply.leftovers import Away, Leftovers
 from agent.catalogue import Message
 from agent.commands.bench.images import Admission, Layers, layers_of
-from agent.commands.bench.starts import PLAIN_NAMESPACE, StartImage
+from agent.commands.bench.starts import PLAIN_NAMESPACE, StartImage, ctr
 from agent.config.model import Config, ContainerdMode
 from agent.errors import AgentError, ContainerdError, FileError, PortError
 from agent.node import waits
@@ -34,15 +34,6 @@ _BY_EVERY_PULL = {"io.cri-containerd.image"}
 """Labels that CRI gives each image (internal/cri/labels)."""
 _SHOWN = 13
 """Digits of a container's id that crictl shows."""
-
-
-@dataclass(frozen=True, slots=True)
-class TakenImages:
-    """An image that was removed and must come back."""
-
-    records: tuple[ImageRecord, ...]
-    """All its names."""
-    runtime: str
 
 
 class Presence:
@@ -60,7 +51,8 @@ class Presence:
         """`allowed`: the operator has said that images may be taken away; `deadline_s`: of one pull."""
         self._ports, self._config, self._admit = ports, config, admit
         self._deadline_s, self._allowed = deadline_s, allowed
-        self._taken: list[TakenImages] = []
+        self._taken: list[Away] = []
+        """Names that must come back in this run: those that can be pulled, and ids, which come with them."""
         self._leftovers = Leftovers()
 
     def make_room(self, image: StartImage, *, nydus: bool) -> str:
@@ -84,20 +76,11 @@ class Presence:
             message_id=Message.BENCH,
         )
         lazy = nydus and self._config.containerd.mode is ContainerdMode.RUNTIME_CLASS
-        taken = TakenImages(records, paths.RUNTIME if lazy else "")
-        away = [Away(one.name, one.digest, taken.runtime) for one in records if image_parts(one.name)[1]]
+        taken = [Away(one.name, one.digest, paths.RUNTIME if lazy else "") for one in records]
+        away = filter(_can_be_pulled, taken)
         self._note(replace(self._leftovers, away=(*self._leftovers.away, *away)))
-        self._taken.append(taken)
-        argv = [
-            "ctr",
-            "--address",
-            self._config.containerd.address,
-            "--namespace",
-            NAMESPACE,
-            "images",
-            "rm",
-            "--sync",
-        ]
+        self._taken += taken
+        argv = [*ctr(self._config, NAMESPACE), "images", "rm", "--sync"]
         self._ports.processes.run([*argv, *names], deadline_s=_REMOVE_S)
         if nydus:
             image.wait_gone(layers)
@@ -111,13 +94,7 @@ class Presence:
         """
         self._leftovers = leftovers.settled(self._ports.files, self._ports.containerd)
         left = [f"{one.what}: {one.try_}" for one in Leftovers(pulled=self._leftovers.pulled).problems()]
-        for runtime in {one.runtime for one in self._leftovers.away}:
-            records = [
-                ImageRecord(one.name, one.digest, "", {})
-                for one in self._leftovers.away
-                if one.runtime == runtime
-            ]
-            self._taken.append(TakenImages(tuple(records), runtime))
+        self._taken += self._leftovers.away
         return left + self.bring_back()
 
     def pulls(self, name: str) -> None:
@@ -145,34 +122,24 @@ class Presence:
         """Pull again what was taken away; what is not as it was is told. After containerd's restart CRI
         answers some seconds later than the rest.
         """
-        problems: list[str] = []
-        if self._taken:
-            with contextlib.suppress(ContainerdError):
-                containerd = self._ports.containerd
-                waits.poll(
-                    self._ports.clock, waits.ANSWER_S, lambda: containerd.cri_status(deadline_s=_CALL_S)
-                )
-        while self._taken:
-            taken = self._taken.pop()
-            problems += self._pulled_again(taken)
-        return problems
-
-    def _pulled_again(self, taken: TakenImages) -> list[str]:
+        taken, self._taken = self._taken, []
+        if not taken:
+            return []
         containerd = self._ports.containerd
+        with contextlib.suppress(ContainerdError):
+            waits.poll(self._ports.clock, waits.ANSWER_S, lambda: containerd.cri_status(deadline_s=_CALL_S))
         failed: dict[str, str] = {}
-        for one in taken.records:
-            if not image_parts(one.name)[1]:
-                continue  # its id, which comes with the others
+        for one in filter(_can_be_pulled, taken):
             try:
                 who = self._admit(one.name).credential
-                containerd.pull(one.name, taken.runtime, credential=who, deadline_s=self._deadline_s)
+                containerd.pull(one.name, one.runtime, credential=who, deadline_s=self._deadline_s)
             except PortError as error:
                 failed[one.name] = f"it cannot be pulled again: {error.cause or error.what}"
         now: dict[str, str] = {}
         try:
             now = {one.name: one.digest for one in containerd.images(NAMESPACE, deadline_s=_CALL_S)}
         except ContainerdError as error:
-            failed = {one.name: error.cause or error.what for one in taken.records}
+            failed = {one.name: error.cause or error.what for one in taken}
         told = []
         try:
             self._note(
@@ -185,7 +152,7 @@ class Presence:
         return told + [
             f"{one.name} was on the node before: {failed.get(one.name, 'it is another image now')} (crictl "
             f"pull)"
-            for one in taken.records
+            for one in taken
             if now.get(one.name) != one.digest
         ]
 
@@ -237,7 +204,7 @@ class Presence:
 
     def _moved(self, records: tuple[ImageRecord, ...]) -> str:
         """What cannot be had again under the same name must not go."""
-        named = [one for one in records if image_parts(one.name)[1]]
+        named = list(filter(_can_be_pulled, records))
         for one in named:
             try:
                 digest = self._admit(one.name).digest()
@@ -246,6 +213,11 @@ class Presence:
             if digest != one.digest:
                 return f"its registry has {digest or 'nothing'} as {one.name} now, the node {one.digest}"
         return "" if named else "it has no name that could be pulled again"
+
+
+def _can_be_pulled(one: Away | ImageRecord) -> bool:
+    """Whether this is one of an image's names, not its id."""
+    return bool(image_parts(one.name)[1])
 
 
 def _marked(records: tuple[ImageRecord, ...]) -> str:

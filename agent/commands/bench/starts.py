@@ -68,6 +68,11 @@ class NodeBefore:
     """Names in nydusd's cache."""
 
 
+def ctr(config: Config, namespace: str) -> tuple[str, ...]:
+    """ctr(8) as it asks this node's containerd."""
+    return ("ctr", "--address", config.containerd.address, "--namespace", namespace)
+
+
 class StartImage:
     """An image, plain or nydus."""
 
@@ -84,7 +89,7 @@ class StartImage:
         self._admission = admission
         self._cache = posixpath.join(config.snapshotter.root, "cache")
         self._before: NodeBefore | None = None
-        self._ctr = ("ctr", "--address", config.containerd.address, "--namespace", self.namespace)
+        self._ctr = ctr(config, self.namespace)
 
     def is_here(self) -> bool:
         """Whether containerd knows it in its namespace. Raises ContainerdError."""

@@ -25,7 +25,7 @@ from agent.documents.status import DaemonStatus, EffectiveDocument, PinStatus, P
 from agent.durations import in_words
 from agent.errors import HttpError
 from agent.node.machine import present
-from agent.outside_json import json_value
+from agent.outside_json import json_object, json_value
 from agent.records.generations import Pending
 
 T = TypeVar("T")
@@ -205,10 +205,9 @@ def _object(context: Context, name: str) -> JsonObject | None:
     """The JSON object in a file of root's; None where there is none."""
     content = _content(context.path(name))
     try:
-        found = json_value(content) if isinstance(content, bytes) else None
+        return json_object(content) if isinstance(content, bytes) else None
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
 
 
 def _agent_and_daemon(context: Context, now: float) -> tuple[Agent, DaemonStatus | Unreadable | None, str]:
