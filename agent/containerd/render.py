@@ -275,7 +275,9 @@ def _unread(ground: _Ground) -> tuple[str, ...]:
     """What containerd does not read of the operator's own, which he may not know."""
     if ground.kind is not Family.MERGING:
         text = "this containerd looks for {}, an import of {}, below the root directory, not beside that file"
-        return tuple(text.format(pattern, one.path) for one in ground.loaded for pattern in one.misplaced_imports)
+        return tuple(
+            text.format(pattern, one.path) for one in ground.loaded for pattern in one.misplaced_imports
+        )
     old = [one.path for one in ground.loaded if one.version < 2 and section(one.document, 1) is not None]
     text = (
         "containerd 2.0 to 2.2 does not read the CRI section of {} (plugins.cri in a file of version 1 "

@@ -48,11 +48,6 @@ def pax(**records: str) -> bytes:
     return member("PaxHeaders/x", _lines(records), kind=b"x")
 
 
-def for_all(**records: str) -> bytes:
-    """An extended header for all members that follow, as `pax`."""
-    return member("PaxHeaders/g", _lines(records), kind=b"g")
-
-
 def _lines(records: dict[str, str]) -> bytes:
     content = b""
     for key, value in records.items():

@@ -30,7 +30,6 @@ CONTAINERD = "/etc/containerd/config.toml"
 UNIT, UNIT_FILE = "nydus-snapshotter.service", "/etc/systemd/system/nydus-snapshotter.service"
 HOSTS = "/etc/containerd/certs.d/docker.io/hosts.toml"
 DROP_IN = f"{UNIT_FILE}.d/50-somebody.conf"
-WANTS = f"/etc/systemd/system/multi-user.target.wants/{UNIT}"
 PROGRAM = "/usr/local/bin/containerd-nydus-grpc"
 REPAIR = "nydus-agent repair"
 

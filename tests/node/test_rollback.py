@@ -115,6 +115,7 @@ def test_what_the_operator_wrote_into_containerds_configuration_since_survives(n
     node.run(["systemctl", "restart", "containerd"])
 
 
+MIDDLE = pytest.mark.allow_warnings(r"^nydus-agent.service: ChangedSinceProof: ")  # may be seen in its middle
 EDIT = f"echo '# by hand' >>{CONTAINERD_CONFIG}"
 SWAP = (
     "mkdir /home/mo && cp -a /etc/containerd /home/mo/ && chown -R nobody: /home/mo && mv /etc/containerd "
@@ -122,9 +123,7 @@ SWAP = (
 )
 
 
-@pytest.mark.allow_warnings(
-    r"^nydus-agent.service: ChangedSinceProof: "
-)  # it may see the change in its middle
+@MIDDLE
 def test_what_somebody_writes_between_the_look_and_the_write_is_not_overwritten(bare: Node) -> None:
     node = bare
     before = tree(node)
@@ -141,9 +140,7 @@ def test_what_somebody_writes_between_the_look_and_the_write_is_not_overwritten(
     assert "nothing to recover" in scene.agent(node, "recover").stdout
 
 
-@pytest.mark.allow_warnings(
-    r"^nydus-agent.service: ChangedSinceProof: "
-)  # it may see the change in its middle
+@MIDDLE
 def test_nothing_is_written_into_a_directory_that_was_swapped_for_a_users_meanwhile(bare: Node) -> None:
     node = bare
     before = tree(node)

@@ -29,7 +29,6 @@ from agent.health.policy import Policy
 from agent.health.state import HealthState
 from tests.bench.sim.agent import NEVER_S, Agent, Answer, Round, healthy, staggered, well
 from tests.bench.sim.flaps import Flapping, switches
-from tests.fakes.event_loop import on_time
 
 POLICY = Policy()
 OK = Answer(0.002)
@@ -105,18 +104,14 @@ async def _real(answers: tuple[Answer, ...]) -> tuple[Pinged, float, int]:
         (Answer(0.7), LOST, LOST, LOST, Answer(0.3)),
     ],
 )
-def test_a_modelled_round_ends_as_a_real_one(answers: tuple[Answer, ...]) -> None:
+async def test_a_modelled_round_ends_as_a_real_one(answers: tuple[Answer, ...]) -> None:
     script = Script(answers)
     modelled = staggered(script, 0.0, POLICY.window_s, POLICY.window_cap_s)
-
-    async def work() -> None:
-        event, took_s, met = await _real(answers)
-        assert not isinstance(event, LoopLate)
-        assert abs(took_s - modelled.ended) < _LATE_S
-        assert met == script.met
-        assert (event.failure if isinstance(event, PingFailed) else None) == modelled.failure
-
-    on_time(work)
+    event, took_s, met = await _real(answers)
+    assert not isinstance(event, LoopLate)
+    assert abs(took_s - modelled.ended) < _LATE_S
+    assert met == script.met
+    assert (event.failure if isinstance(event, PingFailed) else None) == modelled.failure
 
 
 def test_a_round_of_five_lost_attempts_is_silence_at_the_window() -> None:

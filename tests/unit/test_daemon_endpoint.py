@@ -253,21 +253,18 @@ def test_a_bug_in_one_answer_is_told_and_ends_nothing_but_that_connection() -> N
     assert [str(error) for error in told] == ["a bug"]
 
 
-def test_a_request_may_come_in_pieces() -> None:
-    async def work() -> bytes:
-        async with serving(answer, check_host=False) as listener:
-            listener.listen_tcp("127.0.0.1", 0)
-            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-            for piece in (b"GET /thing ", b"HTTP/1.1\r\n", b"\r\n"):
-                writer.write(piece)
-                await writer.drain()
-                await asyncio.sleep(0.02)
-            found = await reader.read()
-            writer.close()
-        assert daemons_tasks() == []
-        return found
-
-    assert go(work()).endswith(b"0123456789")
+@pytest.mark.real_time
+async def test_a_request_may_come_in_pieces() -> None:
+    async with serving(answer, check_host=False) as listener:
+        listener.listen_tcp("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        for piece in (b"GET /thing ", b"HTTP/1.1\r\n", b"\r\n"):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        assert (await reader.read()).endswith(b"0123456789")
+        writer.close()
+    assert daemons_tasks() == []
 
 
 async def test_without_a_descriptor_it_rests_for_a_second_and_then_takes_who_has_waited() -> None:

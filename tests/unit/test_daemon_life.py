@@ -20,7 +20,7 @@ from agent.documents.drift import Expected, Finding, Kind, Remedy
 from agent.documents.status import ProofDocument
 from agent.errors import ConfigError
 from agent.facts.node import FenceAbility
-from tests.fakes.event_loop import on_time, until
+from tests.fakes.event_loop import until
 from tests.fakes.mirror import SmallMirror, Way
 from tests.unit.daemon_node import Node, fresh, healthy, running
 
@@ -129,14 +129,11 @@ async def test_a_wrong_configuration_keeps_the_old_one_and_a_right_one_is_taken(
         assert sent.index("RELOADING=1") < len(sent) - 1 - sent[::-1].index("READY=1")
 
 
-def test_a_stop_that_comes_right_after_a_reload_is_not_lost(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with healthy(tmp_path):
-            os.kill(os.getpid(), signal.SIGHUP)
-        # `healthy` ends by SIGTERM, in the same turn, and does not wait for long
-
+async def test_a_stop_that_comes_right_after_a_reload_is_not_lost(tmp_path: Path) -> None:
     started = time.monotonic()
-    on_time(work)
+    async with healthy(tmp_path):
+        os.kill(os.getpid(), signal.SIGHUP)
+    # `healthy` ends by SIGTERM, in the same turn, and does not wait for long
     assert time.monotonic() - started < 5
 
 
@@ -252,11 +249,10 @@ async def test_a_bug_in_one_event_does_not_end_the_protection(tmp_path: Path) ->
         assert "nydus_agent_internal_errors_total 1" in (await node.get_local("/metrics"))[1]
 
 
-def test_a_bug_that_would_stop_the_probes_ends_the_daemon_so_that_it_is_started_anew(tmp_path: Path) -> None:
-    async def work() -> None:
+async def test_a_bug_that_would_stop_the_probes_ends_the_daemon_so_that_it_is_started_anew(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(RuntimeError, match="a bug"):
         async with healthy(tmp_path) as node:
             node.fakes.tables.bug = "a bug"
             await asyncio.sleep(60)  # ended by it
-
-    with pytest.raises(RuntimeError, match="a bug"):
-        on_time(work)

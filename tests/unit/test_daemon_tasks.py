@@ -11,7 +11,7 @@ import os
 import pytest
 
 from agent.daemon.tasks import TICK_S, Ticker, readable, task_group
-from tests.fakes.event_loop import daemons_tasks, go
+from tests.fakes.event_loop import daemons_tasks
 
 
 async def sleeps(ended: list[str]) -> None:
@@ -27,58 +27,44 @@ async def fails() -> None:
 
 
 class TestGroup:
-    def test_its_tasks_end_with_the_block(self) -> None:
-        async def work() -> list[str]:
-            ended: list[str] = []
-            async with task_group() as tasks:
-                tasks.create_task(sleeps(ended), name="sleeper")
-                await asyncio.sleep(0)
-                assert daemons_tasks() == ["sleeper"]
-            assert daemons_tasks() == []
-            return ended
-
-        assert go(work()) == ["cancelled"]
-
-    def test_what_a_task_raises_ends_the_others_and_the_block_and_is_told_bare(self) -> None:
+    async def test_its_tasks_end_with_the_block(self) -> None:
         ended: list[str] = []
+        async with task_group() as tasks:
+            tasks.create_task(sleeps(ended), name="sleeper")
+            await asyncio.sleep(0)
+            assert daemons_tasks() == ["sleeper"]
+        assert (daemons_tasks(), ended) == ([], ["cancelled"])
 
-        async def work() -> None:
+    async def test_what_a_task_raises_ends_the_others_and_the_block_and_is_told_bare(self) -> None:
+        ended: list[str] = []
+        with pytest.raises(ZeroDivisionError, match="a bug"):
             async with task_group() as tasks:
                 tasks.create_task(sleeps(ended), name="sleeper")
                 tasks.create_task(fails(), name="failing")
                 await asyncio.sleep(3600)
-
-        with pytest.raises(ZeroDivisionError, match="a bug"):
-            go(work())
         assert ended == ["cancelled"]
 
-    def test_what_the_block_raises_is_told_bare_too(self) -> None:
-        async def work() -> None:
+    async def test_what_the_block_raises_is_told_bare_too(self) -> None:
+        with pytest.raises(ZeroDivisionError, match="a bug"):
             async with task_group() as outer:
                 outer.create_task(sleeps([]), name="outer")
                 async with task_group() as inner:
                     inner.create_task(sleeps([]), name="inner")
                     raise ZeroDivisionError("a bug")
 
-        with pytest.raises(ZeroDivisionError, match="a bug"):
-            go(work())
-
-    def test_a_block_that_is_cancelled_ends_as_cancelled(self) -> None:
+    async def test_a_block_that_is_cancelled_ends_as_cancelled(self) -> None:
         async def block(ended: list[str]) -> None:
             async with task_group() as tasks:
                 tasks.create_task(sleeps(ended), name="sleeper")
                 await asyncio.sleep(3600)
 
-        async def work() -> None:
-            ended: list[str] = []
-            task = asyncio.create_task(block(ended))
-            await asyncio.sleep(0.01)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert ended == ["cancelled"]
-
-        go(work())
+        ended: list[str] = []
+        task = asyncio.create_task(block(ended))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended == ["cancelled"]
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,6 @@ def test_the_padding_of_the_last_file_may_be_missing() -> None:
 
 SPARSE = tarfile.TarInfo("x")
 SPARSE.type = tarfile.GNUTYPE_SPARSE
-GLOBAL = member(type=tarfile.XGLTYPE, name="g")
 
 
 @pytest.mark.parametrize(
