@@ -20,6 +20,8 @@ LEFT_OVER = (
 """systemd's warning where the snapshotter restarts beside the nydusd that running containers stand on. That
 is meant (KillMode=process).
 """
+ANY_CHANGE = (r"^nydus-agent.service: (mirror \w+ -> |BothBad: |Drift: |ChangedSinceProof: )", LEFT_OVER)
+"""What a node may say that a test changes in every way."""
 REF = "127.0.0.1:5000/python-nydus:1"
 
 _GATE = """\

@@ -18,7 +18,7 @@ from agent.health.evidence import Route, Symptom, SymptomKind
 from agent.health.machine import Transition
 from agent.health.state import Cause, HealthState
 from agent.system import journal
-from tests.fakes.event_loop import go, until
+from tests.fakes.event_loop import until
 from tests.unit.daemon_node import healthy
 
 CATALOG = Path(__file__).parents[2] / "packaging/nydus-agent.catalog"
@@ -90,14 +90,12 @@ def test_an_explanation_names_only_fields_that_the_message_has(
     assert named_fields(message) - sent_fields(logs[0]) == set()
 
 
-def test_so_does_what_a_whole_run_of_the_daemon_says(tmp_path: Path) -> None:
-    async def work() -> None:
+@pytest.mark.real_time
+async def test_so_does_what_a_whole_run_of_the_daemon_says(tmp_path: Path) -> None:
+    with capture_logs() as logs:
         async with healthy(tmp_path) as node:
             await node.mirror.die()
             await until(node.is_("down", "origin"))
-
-    with capture_logs() as logs:
-        go(work())
     said = {entry["message_id"] for entry in logs}
     assert said == {Message.STARTED, Message.MODE, Message.HEALTH, Message.STOPPED}
     for entry in logs:

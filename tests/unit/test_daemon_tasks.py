@@ -37,20 +37,27 @@ class TestGroup:
 
     async def test_what_a_task_raises_ends_the_others_and_the_block_and_is_told_bare(self) -> None:
         ended: list[str] = []
-        with pytest.raises(ZeroDivisionError, match="a bug"):
+
+        async def work() -> None:
             async with task_group() as tasks:
                 tasks.create_task(sleeps(ended), name="sleeper")
                 tasks.create_task(fails(), name="failing")
                 await asyncio.sleep(3600)
+
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            await work()
         assert ended == ["cancelled"]
 
     async def test_what_the_block_raises_is_told_bare_too(self) -> None:
-        with pytest.raises(ZeroDivisionError, match="a bug"):
+        async def work() -> None:
             async with task_group() as outer:
                 outer.create_task(sleeps([]), name="outer")
                 async with task_group() as inner:
                     inner.create_task(sleeps([]), name="inner")
                     raise ZeroDivisionError("a bug")
+
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            await work()
 
     async def test_a_block_that_is_cancelled_ends_as_cancelled(self) -> None:
         async def block(ended: list[str]) -> None:
