@@ -36,6 +36,11 @@ _OF_CHART = frozenset({
 })  # fmt: skip
 _LEAVES = frozenset([*JUDGED, *ALIASES])
 _RESTART, _UPGRADE = "restart dfdaemon", "run helm upgrade"
+_LOAD_LIMIT = NotLooked(
+    "load-limit",
+    "how many uploads a seed peer serves at once (the page's second practice; 2000 by default) is in the "
+    "manager's database: in its console under Clusters, the cluster, Update, Load limit of the seed peers",
+)
 _ONLY_LIVE = NotLooked("unit, log-level", "how systemd starts dfdaemon, and what it logs: --live looks")
 
 
@@ -102,6 +107,7 @@ class _Chart:
             directory = (
                 self._table("client", "config", "storage").get("dir") or settings.JUDGED["storage.dir"][1]
             )
+            yield from self._dfinit()
             yield from _client_volume(self._table("client"), f"{directory}".rstrip("/") + "/")
         else:
             why = (
@@ -113,6 +119,7 @@ class _Chart:
         if seed:
             yield from self._peer("seedClient", settings.CHART_SEED, config, serves=not client)
             yield from _seed_volume(self._table("seedClient", "persistence"))
+            yield _LOAD_LIMIT
         if client or seed:
             yield from self._log_level()
         yield from self._retries()
@@ -129,6 +136,19 @@ class _Chart:
         yield from checks.listeners(peer)
         tag = self._table(name, "image").get("tag")
         yield from checks.old_server(peer, settings.CHART_TAG if tag is None else str(tag))
+
+    def _dfinit(self) -> Iterator[AuditFinding]:
+        """The chart's own way to set a node up (dragonfly-client-init 1.5, chart 1.7.4)."""
+        key, table = "client.dfinit.enable", self._table("client", "dfinit")
+        if _checked(self._file, key, table.get("enable"), KeyForm.BOOL, self._problems) is True:
+            why = (
+                "At each start of its pod it edits /etc/containerd/config.toml (where no config_path is set, "
+                "the whole registry table is lost), writes _default/hosts.toml over what is there, and "
+                "restarts containerd. nydus-agent writes these files, keeps what others wrote, and "
+                "restarts containerd only for a change."
+            )
+            change = f"set {key}: false, then {_UPGRADE}"
+            yield AuditFinding("dfinit", Severity.TRAP, key, "true", "false", why, change)
 
     def _log_level(self) -> Iterator[AuditFinding]:
         """The chart starts both kinds of peers with the level of the clients."""

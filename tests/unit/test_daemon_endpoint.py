@@ -189,18 +189,15 @@ async def test_a_range_that_is_no_number_is_ignored_and_logs_nothing(first: str)
     assert told == []
 
 
-def test_who_holds_many_connections_does_not_keep_the_mirrors_canary_out() -> None:
-    async def work() -> bytes:
-        async with serving(answer) as listener:
-            listener.listen_tcp("127.0.0.1", 0)
-            held = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(100)]
-            try:
-                return await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
-            finally:
-                for _, writer in held:
-                    writer.close()
-
-    assert go(work()).endswith(b"0123456789")
+@pytest.mark.real_time
+async def test_who_holds_many_connections_does_not_keep_the_mirrors_canary_out() -> None:
+    async with serving(answer) as listener:
+        listener.listen_tcp("127.0.0.1", 0)
+        held = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(100)]
+        found = await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
+        for _, writer in held:
+            writer.close()
+    assert found.endswith(b"0123456789")
 
 
 def test_who_asks_and_never_reads_does_not_keep_a_connection_of_the_daemon_open() -> None:
@@ -228,21 +225,18 @@ def test_who_asks_and_never_reads_does_not_keep_a_connection_of_the_daemon_open(
     assert go(work()) == 0
 
 
-def test_a_bug_in_one_answer_is_told_and_ends_nothing_but_that_connection() -> None:
+@pytest.mark.real_time
+async def test_a_bug_in_one_answer_is_told_and_ends_nothing_but_that_connection() -> None:
     def buggy(path: str, query: str) -> Response | None:
         if path == "/bug":
             raise RuntimeError("a bug")
         return answer(path, query)
 
-    async def work() -> tuple[bytes, bytes, list[Exception]]:
-        told: list[Exception] = []
-        async with serving(buggy, told.append) as listener:
-            listener.listen_tcp("127.0.0.1", 0)
-            nothing = await ask(listener, "GET /bug HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
-            after = await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
-        return nothing, after, told
-
-    nothing, after, told = go(work())
+    told: list[Exception] = []
+    async with serving(buggy, told.append) as listener:
+        listener.listen_tcp("127.0.0.1", 0)
+        nothing = await ask(listener, "GET /bug HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
+        after = await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
     assert (nothing, after.startswith(b"HTTP/1.1 200 OK\r\n")) == (b"", True)
     assert [str(error) for error in told] == ["a bug"]
 

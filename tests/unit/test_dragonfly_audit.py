@@ -145,6 +145,17 @@ def test_what_a_file_cannot_tell_is_said_to_be_untold() -> None:
     report = audit("FILE", "", Config())
     assert isinstance(report, AuditReport)
     assert [one.item for one in report.not_looked] == ["unit, log-level"]
+    report = audit("FILE", OURS[HELM], Config())
+    assert isinstance(report, AuditReport)
+    assert "Update, Load limit" in next(one.why for one in report.not_looked if one.item == "load-limit")
+
+
+@pytest.mark.parametrize(("enabled", "told"), [("true", {"dfinit"}), ("false", set()), ("null", set())])
+def test_a_chart_that_edits_containerds_files_itself_at_each_start_is_told(
+    enabled: str, told: set[str]
+) -> None:
+    text = OURS[HELM].replace("\nclient:\n", f"\nclient:\n  dfinit: {{enable: {enabled}}}\n")
+    assert items(text) == told
 
 
 # Registries
