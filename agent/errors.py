@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 
 class Exit(enum.IntEnum):
-    """Exit codes of every verb, fixed from the first release (docs/design.md, "CLI contract")."""
+    """Exit codes of every verb, fixed from the first release (docs/design.md, "Command line contract")."""
 
     OK = 0
     FAILED = 1
@@ -77,8 +77,8 @@ nothing of whom it would ask."""
 
 
 def hide(text: str) -> str:
-    """A text of another program, or a file, as it may be shown: without the values of keys that are called as
-    secrets are, the users and the queries of URLs (which may be signatures), and bearers' tokens.
+    """The text of another program, or of a file, without its secrets: the values of keys that are called as
+    secrets are, the users and queries of URLs, tokens that stand by themselves.
     """
     for pattern, shown in _secrets():
         text = pattern.sub(shown, text)

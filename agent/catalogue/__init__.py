@@ -16,10 +16,11 @@ from agent.errors import Entry, Exit
 _ENTRIES = (
     *more.ENTRIES,
     Entry("NNA0101", "configuration is wrong", Exit.USAGE,
-          "agent.toml or a drop-in has unknown keys, wrong types, impossible values or files in conflict.",
+          "agent.toml or a drop-in is not TOML, has unknown keys, wrong types or impossible values, is in "
+          "conflict with another, or others than root may write it.",
           "Correct the named keys; `nydus-agent check` shows all problems at once."),
     Entry("NNA0102", "configuration cannot be read", Exit.USAGE,
-          "A configuration file exists but is not readable, not a regular file or not TOML.",
+          "A configuration file exists but is not readable or not a regular file.",
           "Look at the named file and its rights."),
     Entry("NNA0201", "program is missing or cannot be used", Exit.USAGE,
           "nydusd, nydus-image, the snapshotter or containerd is not installed, is built for another "

@@ -103,15 +103,15 @@ def _show_plan(context: Context, config: Config, ports: Ports, to: int | None) -
 
 
 def config_or_record(context: Context) -> Config:
-    """The operator's; where it is wrong, or others may write it, which is told, the one that was applied.
-    Nothing in it may keep a node from being put back.
+    """The operator's configuration. Where it is wrong, or others may write it, that is told, and it is the
+    one that was applied last, or the defaults where no record tells: none keeps a node from being put back.
     """
     try:
         return context.load_config(trusted=True).config
     except ConfigError as error:
         for problem in error.seen:
             context.console.warn(problem)
-    context.console.warn("the configuration is not used; what was applied last is")
+    context.console.warn("the configuration is not used, but that which was applied last, or the defaults")
     with contextlib.suppress(AgentError):  # the records are damaged, which whoever needs them tells
         return generations.in_force(wire.root_files(context.root), None)
     return Config()

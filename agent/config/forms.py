@@ -123,7 +123,9 @@ def _within(address: Address) -> Iterator[ipaddress.IPv4Address]:
     bits = int(address)
     if any(address in ipaddress.ip_network(network) for network in _AROUND_IPV4):
         yield ipaddress.IPv4Address(bits & 0xFFFFFFFF)
-        yield ipaddress.IPv4Address((bits >> 48 & 0xFFFF0000) | (bits >> 40 & 0xFFFF))
+        # After a shorter prefix, around the octet that must be 0.
+        octets = bits >> 64 << 56 | bits & (1 << 56) - 1
+        yield from (ipaddress.IPv4Address(octets >> shift & 0xFFFFFFFF) for shift in (40, 32, 24))
     yield from (one for one in (address.sixtofour, *(address.teredo or ())) if one is not None)
 
 

@@ -18,8 +18,6 @@ from agent.errors import ConfigError, Problem
 
 SIZE_CAP = 1 << 20  # bytes; a configuration is a few hundred
 _MAX_LINKS = 40  # as the kernel
-_ACL = "system.posix_acl_access"
-"""Its mask stands where the group's rights do (acl(5))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +108,29 @@ def action_against_others(place: str) -> str:
 
 
 def open_to_others(path: str) -> str:
-    """The first name on the way to a file or directory that another user than root and this one may change;
-    "" = none. In a sticky directory on the way nobody touches what is root's.
+    """The first name on the way to `path` that a user other than root and this process's own may change; ""
+    for none. Whoever may write to a sticky directory on the way touches nothing there that is root's.
     """
     names = tuple(_names(path))
     for name in names:
         with contextlib.suppress(OSError):
             seen = os.lstat(name)
             group = seen.st_mode & stat.S_IWGRP and (
-                seen.st_gid not in (0, os.getegid()) or _ACL in os.listxattr(name, follow_symlinks=False)
+                # The mask of an ACL stands where the group's rights do (acl(5)).
+                seen.st_gid not in (0, os.getegid()) or _may_have_acl(name)
             )
             kept = stat.S_ISLNK(seen.st_mode) or (seen.st_mode & stat.S_ISVTX and name != names[-1])
-            loose = (group or seen.st_mode & stat.S_IWOTH) and not kept
-            if loose or seen.st_uid not in (0, os.geteuid()):
+            shared = (group or seen.st_mode & stat.S_IWOTH) and not kept
+            if shared or seen.st_uid not in (0, os.geteuid()):
                 return name
     return ""
+
+
+def _may_have_acl(name: str) -> bool:
+    try:
+        return "system.posix_acl_access" in os.listxattr(name, follow_symlinks=False)
+    except OSError:
+        return True
 
 
 def _names(path: str) -> Iterator[str]:
@@ -133,9 +139,10 @@ def _names(path: str) -> Iterator[str]:
     while rest:
         place, rest = posixpath.normpath(posixpath.join(place, rest[0])), rest[1:]
         yield place
-        if links < _MAX_LINKS and Path(place).is_symlink():
-            links += 1
-            place, rest = posixpath.dirname(place), (*Path(place).readlink().parts, *rest)
+        with contextlib.suppress(OSError):  # it is no link, or cannot be looked at
+            target = Path(place).readlink().parts
+            if (links := links + 1) <= _MAX_LINKS:
+                place, rest = posixpath.dirname(place), (*target, *rest)
 
 
 def _read(path: str, unreadable: list[Problem], *, optional: bool) -> str | None:

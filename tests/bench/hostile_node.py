@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.errors import Exit
 from tests.bench import hostile_images
 from tests.bench.footprint import sizes_mib
 from tests.bench.report import Goal, Row, publish, quick, row
@@ -233,7 +234,8 @@ class Rig:
         began = time.monotonic()
         done = self.node.run(command, check=False, timeout=2 * VERBS[name])
         took = time.monotonic() - began
-        true = name == "status" and any(words in done.stdout for words in _TRUE)
+        odd = name == "status" and done.returncode == Exit.NOT_AS_WANTED
+        true = odd and any(words in done.stdout for words in _TRUE)
         if self.usual and not true and (done.returncode != self.usual[name] or took > VERBS[name]):
             said = self.node.journal(INSPECT, f"-{took + 1:.0f}s") if name == "inspect" else done.stdout
             print(f"{name}: exit code {done.returncode} after {took:.1f} s\n{said}{done.stderr}")
@@ -373,6 +375,8 @@ def goals(found: list[Seen], usual: dict[str, int]) -> list[Goal]:
         Goal("what nobody without rights may do", count(lambda seen: seen.may_not), 0, "acts"),
         Goal("warnings of the agent's units", count(lambda seen: seen.warned), 0, "lines"),
         Goal("verbs with another exit code or late", count(lambda seen: seen.unusual(usual)), 0, "verbs"),
+        Goal("attacks that nobody read in", sum(not seen.reads for seen in found), 0, "attacks"),
+        Goal("attacks that tried nothing", sum(not sum(seen.tried.values()) for seen in found), 0, "attacks"),
         Goal("peak PSS of the daemon", peak, MOST_PSS_MIB, "MiB"),
     ]
 

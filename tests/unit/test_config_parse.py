@@ -200,7 +200,8 @@ def test_a_wrong_type_or_value_is_refused(text: str, key: str, reason: str) -> N
         (Form.MIRROR_URL, "http://[fd00:ec2::254]:80", "is link-local"),
         *((Form.MIRROR_URL, f"http://[{address}]:80", "is link-local") for address in (
             "fd00:ec2::23", "fd00:42::42", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe",
-            "64:ff9b:1:a9fe:a9:fe00::", "2002:a9fe:a9fe::1", "2001:0:a9fe:a9fe::1", "2001::5601:5601",
+            "64:ff9b:1:a9fe:a9:fe00::", "64:ff9b:1:a9:fe:a9fe::",
+            "64:ff9b:1:0:a9:fea9:fe00:0", "2002:a9fe:a9fe::1", "2001:0:a9fe:a9fe::1", "2001::5601:5601",
         )),
         (Form.MIRROR_URL, "http://[fd20:ce::254]:80", "is link-local"),
         (Form.MIRROR_URL, "http://192.0.0.192:80", "is link-local"),

@@ -94,25 +94,20 @@ async def test_what_the_mirror_does_to_an_idle_connection_is_known_before_the_ne
         connection.close()
 
 
-def test_a_body_without_a_length_ends_with_the_connection() -> None:
-    async def work() -> bytes:
-        async with peer(
-            b"HTTP/1.0 200 OK\r\n\r\n", b"all ", b"of it", then=lambda writer: writer.close()
-        ) as port:
-            with closing(Connection("127.0.0.1", port)) as connection:
-                return await get(connection)
-
-    assert go(work()) == b"all of it"
+@pytest.mark.real_time
+async def test_a_body_without_a_length_ends_with_the_connection() -> None:
+    pieces = (b"HTTP/1.0 200 OK\r\n\r\n", b"all ", b"of it")
+    async with peer(*pieces, then=lambda writer: writer.close()) as port:
+        with closing(Connection("127.0.0.1", port)) as connection:
+            assert await get(connection) == b"all of it"
 
 
-def test_an_answer_that_has_no_body_by_its_status_is_not_waited_for() -> None:
-    async def work() -> bytes:
-        async with peer(b"HTTP/1.1 204 No Content\r\n\r\n") as port:
-            with closing(Connection("127.0.0.1", port)) as connection:
-                async with asyncio.timeout(10):
-                    return await get(connection)
-
-    assert go(work()) == b""
+@pytest.mark.real_time
+async def test_an_answer_that_has_no_body_by_its_status_is_not_waited_for() -> None:
+    async with peer(b"HTTP/1.1 204 No Content\r\n\r\n") as port:
+        with closing(Connection("127.0.0.1", port)) as connection:
+            async with asyncio.timeout(10):
+                assert await get(connection) == b""
 
 
 async def test_a_refused_connection_is_told_as_refused() -> None:
