@@ -368,6 +368,7 @@ def goals(found: list[Seen], usual: dict[str, int]) -> list[Goal]:
         return sum(len(value(seen)) for seen in found)
 
     peak = max(size for seen in found for size, _ in seen.pss_mib)
+    idle = sum(not sum(seen.tried.values()) for seen in found[1:])  # the first is nobody's
     return [
         Goal("reads that failed", count(lambda seen: seen.errors), 0, "errors"),
         Goal("moves of health state or route without a cause", count(lambda seen: seen.moves), 0, "moves"),
@@ -376,7 +377,7 @@ def goals(found: list[Seen], usual: dict[str, int]) -> list[Goal]:
         Goal("warnings of the agent's units", count(lambda seen: seen.warned), 0, "lines"),
         Goal("verbs with another exit code or late", count(lambda seen: seen.unusual(usual)), 0, "verbs"),
         Goal("attacks that nobody read in", sum(not seen.reads for seen in found), 0, "attacks"),
-        Goal("attacks that tried nothing", sum(not sum(seen.tried.values()) for seen in found), 0, "attacks"),
+        Goal("attacks that tried nothing", idle, 0, "attacks"),
         Goal("peak PSS of the daemon", peak, MOST_PSS_MIB, "MiB"),
     ]
 
