@@ -94,7 +94,8 @@ _VALUE = r"""(?: (?P<escape>\\{1,8})(?P<quote>["']) (?: .*? (?<!\\)(?P=escape)(?
 _REST = r"""(?: \[[^\]]{0,4000}\] | = \\{0,8} "[^"\n]*" | \\{1,8}["'] | [^\n"'\]}] )*"""
 """Of a line: a header has words, commas and parameters in it."""
 _SENTENCE = r"""(?! (?: (?<=token:\ ) | (?<=auth:\ ) | (?<=authorization:\ ) | (?<=/password:\ ) )
-    (?-i: \d{3}\b | (?!basic|bearer|digest|token) [a-z]{2,20} [,:]?\ [a-z_-]+ (?![\w+/=.-]*[0-9=]) ) )"""
+    (?-i: \d{3}(?=[\s,;)]|:\s|$)
+    | (?!basic|bearer|digest|token) [a-z]{2,20} [,:]?\ [a-z_-]+ (?![\w+/=.-]*[0-9=]) ) )"""
 """Registries say what is wrong after such a word: no secret is two words of small letters, or a status."""
 
 

@@ -43,6 +43,7 @@ from agent.errors import hide
         "sent Basic aHVudGVyMg== hunter2".replace(" hunter2", ""),
         'Authorization: Digest username="x", response="hunter2"',
         "authorization: apikey hunter2",
+        "token: 123-hunter2",
         "/v2/blob?sig=hunter2",
     ],
 )
