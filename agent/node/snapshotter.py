@@ -68,9 +68,10 @@ def find_holder(ports: Ports) -> str:
         return ""
     if fact is None:
         return ""
-    services = re.findall(r"/([^/\n]+\.service)$", fact.content.decode(errors="replace"), re.MULTILINE)
-    if paths.SNAPSHOTTER_UNIT in services:
+    cgroups = fact.content.decode(errors="replace")
+    if paths.SNAPSHOTTER_UNIT in re.split("[/\n]", cgroups):
         return ""
+    services = re.findall(r"/([^/\n]+\.service)$", cgroups, re.MULTILINE)
     own = (one for one in services if one not in paths.RUNTIME_UNITS)
     return next(own, f"process {pid}")
 
@@ -175,9 +176,11 @@ def read_drop_ins(
         return ()
     try:
         wanted = tuple(_on_disk(unit.name, files)) if unit.needs_reload else unit.drop_in_paths
-        fragments = [posixpath.join(place, unit.name) for place in _DIRECTORIES if unit.needs_reload]
-        fragment = next(filter(files.stamp, fragments), unit.fragment_path) if own else ""
-        wanted = (fragment, *wanted) if fragment else wanted
+        if own:
+            places = _DIRECTORIES if unit.needs_reload else ()
+            there = filter(files.stamp, (posixpath.join(place, unit.name) for place in places))
+            fragment = next(there, unit.fragment_path)
+            wanted = (fragment, *wanted) if fragment else wanted
         found = [_read(files, path) for path in wanted]
     except PortError as error:
         return Unknown(f"{error.what}: {error.cause}")

@@ -138,6 +138,7 @@ def test_a_containerd_of_another_version_than_that_in_path_is_not_planned_for_by
         ("/system.slice/docker.service/1", "process 600", "systemctl status 600"),
         ("/system.slice/k3s.service", "process 600", "systemctl status 600"),
         (f"/system.slice/{paths.SNAPSHOTTER_UNIT}", "", ""),
+        (f"/system.slice/{paths.SNAPSHOTTER_UNIT}/of-its-own", "", ""),
     ],
 )
 def test_a_snapshotter_of_others_on_our_socket_is_refused_and_no_advice_stops_a_runtime(
