@@ -136,6 +136,7 @@ def apply(
     demand(config, facts, effective, plan)
     config = images.kept_root(config, facts)
     then = installed.pinned(config, facts.programs)
+    # What is recorded is the operator's word, not that he asks for the restart now.
     then = replace(then, containerd=replace(then.containerd, restart=restart))
     intention = Intention(
         "apply", plan, effective, versions.known_versions(facts), (config.mirror.url, config.mirror.ping_url),

@@ -7,8 +7,7 @@ import argparse
 from agent import wire
 from agent.apply import leftovers, remove
 from agent.commands.context import Context
-from agent.commands.rollback import config_or_record
-from agent.commands.running import surroundings
+from agent.commands.running import config_or_record, surroundings
 from agent.errors import Exit
 
 HELP = "put containerd back as it was, and take the snapshotter and our files off the node"

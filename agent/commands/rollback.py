@@ -6,16 +6,15 @@ It also takes back a change that waits for its confirmation; systemd's timer run
 from __future__ import annotations
 
 import argparse
-import contextlib
 
 from agent import wire
 from agent.apply import confirm, remove, rollback
 from agent.commands.apply import tell
 from agent.commands.context import Context
 from agent.commands.plan import display, generation, plan_body
-from agent.commands.running import add_now, surroundings, urgency_of
+from agent.commands.running import add_now, config_or_record, surroundings, urgency_of
 from agent.config.model import Config
-from agent.errors import AgentError, ConfigError, Exit
+from agent.errors import Exit
 from agent.ports import Ports
 from agent.records import generations
 from agent.records.generations import Pending, TakenBack
@@ -100,21 +99,6 @@ def _show_plan(context: Context, config: Config, ports: Ports, to: int | None) -
     display(plan, context)
     context.console.emit("Plan", plan_body(plan, target.effective))
     return Exit.OK
-
-
-def config_or_record(context: Context) -> Config:
-    """The operator's configuration. Where it is wrong, or others may write it, that is told, and it is the
-    one that was applied last, or the defaults where no record tells: none keeps a node from being put back.
-    """
-    try:
-        return context.load_config(trusted=True).config
-    except ConfigError as error:
-        for problem in error.seen:
-            context.console.warn(problem)
-    context.console.warn("the configuration is not used, but that which was applied last, or the defaults")
-    with contextlib.suppress(AgentError):  # the records are damaged, which whoever needs them tells
-        return generations.in_force(wire.root_files(context.root), None)
-    return Config()
 
 
 def tell_taken(done: TakenBack | None, context: Context, ports: Ports) -> Exit:

@@ -1,24 +1,29 @@
-"""What the verbs share that change the node or prove it: progress on the console, the proof in words, signals
-that stop between two steps, options, and whether one of them is under way.
+"""What the verbs share that change the node or prove it: the configuration of those that put it back,
+progress on the console, the proof in words, signals that stop between two steps, options, and whether one of
+them is under way.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
+from agent import wire
 from agent.apply.change import Surroundings
 from agent.apply.execute import Progress, Stop
 from agent.apply.gate import Urgency
+from agent.commands.context import Context
+from agent.config.model import Config
 from agent.console import Console, Part, Tone, Toned
 from agent.documents.status import CheckResult, CheckState
-from agent.errors import AgentError, ApplyError, LockedError, of_a_bug
+from agent.errors import AgentError, ApplyError, ConfigError, LockedError, of_a_bug
 from agent.plan import mounts
 from agent.ports import Ledger
 from agent.proof.proofs import Proof
 from agent.proof.registry_access import Access
+from agent.records import generations
 from agent.records.journal import Begin
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -40,6 +45,21 @@ def caught_by(handler: Callable[[str], None]) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def config_or_record(context: Context) -> Config:
+    """The operator's configuration. Where it is wrong, or others may write it, that is told, and it is the
+    one that was applied last, or the defaults where no record tells: none keeps a node from being put back.
+    """
+    try:
+        return context.load_config(trusted=True).config
+    except ConfigError as error:
+        for problem in error.seen:
+            context.console.warn(problem)
+    context.console.warn("the configuration is not used, but that which was applied last, or the defaults")
+    with suppress(AgentError):  # the records are damaged, which whoever needs them tells
+        return generations.in_force(wire.root_files(context.root), None)
+    return Config()
 
 
 @contextmanager

@@ -98,14 +98,15 @@ def _bad_address(host: str) -> Complaint | None:
     return None
 
 
-_METADATA = tuple(
-    map(
-        ipaddress.ip_network,
-        ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::/32", "fd20:ce::254", "fd00:42::42"),
-    )
+def _networks(*names: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(map(ipaddress.ip_network, names))
+
+
+_METADATA = _networks(
+    "168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::/32", "fd20:ce::254", "fd00:42::42"
 )
 """Of Azure, Alibaba, Oracle, AWS, Google and Scaleway, where that is not link-local; it gives credentials."""
-_AROUND_IPV4 = ("::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
+_AROUND_IPV4 = _networks("::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
 
 
 def is_metadata(address: Address) -> bool:
@@ -121,7 +122,7 @@ def _within(address: Address) -> Iterator[ipaddress.IPv4Address]:
     if not isinstance(address, ipaddress.IPv6Address):
         return
     bits = int(address)
-    if any(address in ipaddress.ip_network(network) for network in _AROUND_IPV4):
+    if any(address in network for network in _AROUND_IPV4):
         yield ipaddress.IPv4Address(bits & 0xFFFFFFFF)
         # After a shorter prefix, around the octet that must be 0.
         octets = bits >> 64 << 56 | bits & (1 << 56) - 1

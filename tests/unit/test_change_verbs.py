@@ -24,6 +24,7 @@ from agent.commands import rollback as rollback_verb
 from agent.commands.context import Context
 from agent.commands.internal import after_dpkg, due
 from agent.commands.internal import recover as recover_verb
+from agent.commands.running import config_or_record
 from agent.config.model import Config, RestartPolicy
 from agent.console import Console, Format
 from agent.errors import Exit, LockedError
@@ -147,9 +148,6 @@ def test_the_history_as_diffs_hides_secrets_and_needs_root(made: ProvedNode, tmp
     assert printed(tmp_path, "generations", uid=65534)["code"] == "NNA1001"
 
 
-# A change that waits for its confirmation
-
-
 @pytest.mark.parametrize(("text", "mode"), [("nonsense", 0o644), ("", 0o666)])
 def test_a_configuration_that_cannot_be_used_is_told_and_what_was_applied_puts_the_node_back(
     tmp_path: Path, text: str, mode: int
@@ -164,12 +162,15 @@ def test_a_configuration_that_cannot_be_used_is_told_and_what_was_applied_puts_t
     context = Context(Console(io.StringIO(), out), 0, {}, *where)
     file.write_text(text)
     file.chmod(mode)
-    assert rollback_verb.config_or_record(context) == Config()
+    assert config_or_record(context) == Config()
     with node.node.ports.ledger.lock("apply"):
         change.apply(node.config, node.node.ports, quiet(), urgency=Urgency.NOW)
     on_disk(node, tmp_path)
-    assert rollback_verb.config_or_record(context).containerd == k3s
+    assert config_or_record(context).containerd == k3s
     assert str(file) in out.getvalue()
+
+
+# A change that waits for its confirmation
 
 
 def test_a_change_ends_with_how_to_keep_it_and_its_confirmation_says_what_stays(waiting: Waiting) -> None:

@@ -10,8 +10,7 @@ import argparse
 from agent import wire
 from agent.apply import recover, rollback
 from agent.commands.context import Context
-from agent.commands.rollback import config_or_record
-from agent.commands.running import surroundings
+from agent.commands.running import config_or_record, surroundings
 from agent.errors import Exit
 from agent.records.generations import TakenBack
 

@@ -54,7 +54,6 @@ PATIENT_S: dict[Wrong, float] = {
 before."""
 ORIGIN_S = 9.0
 """A registry that comes back is noticed within this."""
-"""As in agent/daemon/origins.py."""
 
 
 @dataclass
