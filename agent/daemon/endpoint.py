@@ -51,7 +51,8 @@ Handler: TypeAlias = Callable[[str, str], Response | None]
 
 class HttpServer:
     """One listener. `port` is None where it does not listen (or where it does so on a file). `lacks` is told
-    why where a connection could not be taken: for _ACCEPT_AGAIN_S then none is. `broken` is told of a bug
+    why where a connection could not be taken: for _ACCEPT_AGAIN_S then none is; and while one is ended for
+    another, which may be the mirror's with a canary, each _ACCEPT_AGAIN_S. `broken` is told of a bug
     that has kept a request from being answered.
     """
 
@@ -72,6 +73,7 @@ class HttpServer:
         self._socket: socket.socket | None = None
         self._listening: asyncio.Task[None] | None = None
         self._clients: dict[asyncio.Task[None], socket.socket] = {}  # oldest first
+        self._full_told_at = float("-inf")
         self.port: int | None = None
 
     def listen_tcp(self, host: str, port: int) -> str:
@@ -148,6 +150,10 @@ class HttpServer:
             oldest = next(iter(self._clients))
             oldest.cancel()
             self._forget(oldest)
+            now = asyncio.get_running_loop().time()
+            if self._lacks is not None and now >= self._full_told_at + _ACCEPT_AGAIN_S:
+                self._full_told_at = now
+                self._lacks("somebody holds all connections that the endpoint has")
         task = self._tasks.create_task(self._answer_one(client), name="a request")
         self._clients[task] = client
         task.add_done_callback(self._forget)

@@ -191,13 +191,15 @@ async def test_a_range_that_is_no_number_is_ignored_and_logs_nothing(first: str)
 
 @pytest.mark.real_time
 async def test_who_holds_many_connections_does_not_keep_the_mirrors_canary_out() -> None:
-    async with serving(answer) as listener:
+    lacked: list[str] = []
+    async with serving(answer, lacks=lacked.append) as listener:
         listener.listen_tcp("127.0.0.1", 0)
         held = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(100)]
         found = await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
         for _, writer in held:
             writer.close()
     assert found.endswith(b"0123456789")
+    assert lacked == ["somebody holds all connections that the endpoint has"], "a canary may have been ended"
 
 
 @pytest.mark.real_time

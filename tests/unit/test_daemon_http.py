@@ -12,7 +12,6 @@ import pytest
 
 from agent.daemon.http_client import BODY_CAP, Connection, ProbeError
 from agent.health.evidence import Failure
-from tests.fakes.event_loop import go
 from tests.fakes.free_port import free_port
 
 pytestmark = pytest.mark.real_time
@@ -138,15 +137,13 @@ async def test_who_gives_up_waits_for_nothing_and_the_descriptor_can_be_used_aga
         again.close()
 
 
-def test_the_end_of_an_idle_connection_is_waited_for() -> None:
-    async def work() -> str:
-        async with peer(ANSWER, then=lambda writer: writer.transport.abort()) as port:
-            with closing(Connection("127.0.0.1", port)) as connection:
-                await get(connection)
-                async with asyncio.timeout(10):
-                    return await connection.end()
-
-    assert go(work()) in ("end of file", "Connection reset by peer")
+@pytest.mark.real_time
+async def test_the_end_of_an_idle_connection_is_waited_for() -> None:
+    async with peer(ANSWER, then=lambda writer: writer.transport.abort()) as port:
+        with closing(Connection("127.0.0.1", port)) as connection:
+            await get(connection)
+            async with asyncio.timeout(10):
+                assert await connection.end() in ("end of file", "Connection reset by peer")
 
 
 async def test_a_body_may_be_as_long_as_its_cap_and_no_longer() -> None:
