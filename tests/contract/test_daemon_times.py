@@ -62,16 +62,19 @@ class Node:
         )
         for path in (root, *root.rglob("*")):
             os.chown(path, UID, UID)
-        self.mirror: subprocess.Popen[bytes] | None = None
-        self.daemon: subprocess.Popen[bytes] | None = None
+        self.processes: list[subprocess.Popen[bytes]] = []
 
     def start_mirror(self) -> None:
-        self.mirror = subprocess.Popen([sys.executable, "-c", MIRROR], cwd=ROOT)
+        self.mirror = self._start([sys.executable, "-c", MIRROR])
+
+    def _start(self, argv: list[str]) -> subprocess.Popen[bytes]:
+        self.processes.append(subprocess.Popen(argv, cwd=ROOT))
+        return self.processes[-1]
 
     def start_daemon(self) -> None:
         rights = ["--inh-caps=-all,+net_admin", "--ambient-caps=+net_admin", "--bounding-set=-all,+net_admin"]
         user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", *rights, "--no-new-privs"]
-        self.daemon = subprocess.Popen([*user, sys.executable, "-I", "-c", DAEMON, str(ROOT), str(self.root)])
+        self.daemon = self._start([*user, sys.executable, "-I", "-c", DAEMON, str(ROOT), str(self.root)])
 
     def status(self) -> dict[str, Any]:
         try:
@@ -93,7 +96,6 @@ class Node:
         """A new run of the agent, which has forgotten the outages before: three in a row are damped for
         minutes.
         """
-        assert self.daemon is not None
         self.daemon.kill()
         self.daemon.wait(60)
         self.fence.remove_table()
@@ -106,10 +108,9 @@ class Node:
         return bool(self.fence.fenced())
 
     def end(self) -> None:
-        for process in (self.daemon, self.mirror):
-            if process is not None:
-                process.kill()
-                process.wait(60)
+        for process in self.processes:
+            process.kill()
+            process.wait(60)
 
 
 @pytest.fixture
@@ -135,7 +136,6 @@ def told(what: str, seconds: float) -> float:
 
 def test_a_killed_mirror_is_fenced_before_a_ping_could_tell(node: Node) -> None:
     def took() -> float:
-        assert node.mirror is not None
         node.mirror.send_signal(signal.SIGKILL)
         fenced_s = wait(node.fenced, "fenced")
         node.mirror.wait(60)
@@ -150,7 +150,6 @@ def test_a_killed_mirror_is_fenced_before_a_ping_could_tell(node: Node) -> None:
 def test_a_frozen_mirror_is_fenced_and_used_again(node: Node) -> None:
     def took() -> float:
         node.start_anew()
-        assert node.mirror is not None
         node.mirror.send_signal(signal.SIGSTOP)
         fenced_s = wait(node.fenced, "fenced")
         node.wait_for("down", "origin")
@@ -163,15 +162,13 @@ def test_a_frozen_mirror_is_fenced_and_used_again(node: Node) -> None:
 
 
 def test_a_crash_leaves_the_fence_to_the_next_run_and_to_its_lease(node: Node) -> None:
-    assert node.mirror is not None
-    assert node.daemon is not None
     node.mirror.send_signal(signal.SIGSTOP)
     node.wait_for("down", "origin")
     node.daemon.kill()
     node.daemon.wait(60)
     assert node.fenced()
     node.start_daemon()
-    wait(lambda: node.status().get("pid") == (node.daemon.pid if node.daemon else 0), "a new run")
+    wait(lambda: node.status().get("pid") == node.daemon.pid, "a new run")
     assert node.fenced()
     assert (node.status()["health_state"], node.status()["route"]) == ("down", "origin")
     node.mirror.send_signal(signal.SIGCONT)
@@ -179,8 +176,6 @@ def test_a_crash_leaves_the_fence_to_the_next_run_and_to_its_lease(node: Node) -
 
 
 def test_a_stop_removes_the_table(node: Node) -> None:
-    assert node.mirror is not None
-    assert node.daemon is not None
     node.mirror.send_signal(signal.SIGSTOP)
     node.wait_for("down", "origin")
     node.daemon.terminate()
@@ -193,7 +188,6 @@ def test_a_stop_removes_the_table(node: Node) -> None:
 
 
 def test_a_flushed_ruleset_is_restored_by_itself(node: Node) -> None:
-    assert node.mirror is not None
     node.mirror.send_signal(signal.SIGSTOP)
     node.wait_for("down", "origin")
     subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=60)

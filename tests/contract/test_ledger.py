@@ -11,8 +11,9 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import pytest
@@ -144,21 +145,26 @@ def _hold(directory: str, ready: Connection) -> None:
         signal.pause()
 
 
-def test_who_holds_the_lock_is_named_and_a_killed_holder_holds_nothing(
-    disk: DiskLedger, tmp_path: Path
-) -> None:
+@contextmanager
+def held_by_another(directory: Path) -> Iterator[ForkProcess]:
     here, there = multiprocessing.Pipe()
-    child = multiprocessing.get_context("fork").Process(target=_hold, args=(str(tmp_path), there))
+    child = multiprocessing.get_context("fork").Process(target=_hold, args=(str(directory), there))
     child.start()
     try:
         assert here.poll(10)
-        pid = here.recv()
-        with pytest.raises(LockedError) as caught, disk.lock("remove"):
-            pass
-        assert f"process {pid}" in caught.value.cause
+        yield child
     finally:
         child.kill()
         child.join(10)
+
+
+def test_who_holds_the_lock_is_named_and_a_killed_holder_holds_nothing(
+    disk: DiskLedger, tmp_path: Path
+) -> None:
+    with held_by_another(tmp_path) as child:
+        with pytest.raises(LockedError) as caught, disk.lock("remove"):
+            pass
+        assert f"process {child.pid}" in caught.value.cause
     with disk.lock("remove"):
         assert not child.is_alive()
 
@@ -189,12 +195,8 @@ def test_a_lock_of_another_file_system_is_not_taken_for_ours(disk: DiskLedger, t
 
 @pytest.mark.parametrize("kill", [False, True])
 def test_even_a_stopped_holder_can_be_ended(disk: DiskLedger, tmp_path: Path, kill: bool) -> None:
-    here, there = multiprocessing.Pipe()
-    child = multiprocessing.get_context("fork").Process(target=_hold, args=(str(tmp_path), there))
-    child.start()
-    try:
-        assert here.poll(10)
-        pid = here.recv()
+    with held_by_another(tmp_path) as child:
+        pid = child.pid or 0
         os.kill(pid, signal.SIGSTOP)
         assert disk.holder() == pid
         assert disk.end_holder(pid, kill=kill)
@@ -202,9 +204,6 @@ def test_even_a_stopped_holder_can_be_ended(disk: DiskLedger, tmp_path: Path, ki
         assert child.exitcode == (-signal.SIGKILL if kill else -signal.SIGTERM)
         assert disk.holder() == 0
         assert not disk.end_holder(pid, kill=kill)
-    finally:
-        child.kill()
-        child.join(10)
 
 
 Held = Callable[[], AbstractContextManager[tuple[PackageManager, int]]]

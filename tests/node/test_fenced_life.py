@@ -284,9 +284,7 @@ def test_a_stop_gives_a_well_mirror_back_at_once_though_it_was_pinned_away(
 
 
 @pytest.mark.allow_warnings(r"^nydus-agent.service: (BothBad|ReadsGoAround): ")
-def test_after_a_reboot_with_a_dead_mirror_reads_come_from_the_origin_and_no_former_fence_is_believed() -> (
-    None
-):
+def test_after_a_reboot_with_a_dead_mirror_reads_come_from_the_origin_by_no_former_fence() -> None:
     with scene.staged("reader-nydus") as stage:
         node, ref = stage.node, stage.ref("reader-nydus")
         scene.pull(node, ref)

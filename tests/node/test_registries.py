@@ -83,9 +83,7 @@ def test_a_registry_whose_certificate_the_ca_did_not_sign_is_refused() -> None:
         assert '"use_http": true' not in told.stdout
 
 
-def test_the_mirrors_dialect_works_with_debians_snapshotter_and_a_registry_that_asks_for_credentials() -> (
-    None
-):
+def test_the_mirrors_dialect_works_with_debians_snapshotter_and_a_registry_with_credentials() -> None:
     assert cache.find("nydus"), "nydusd 2.2.0 knows mirrors"
     with Node(snapshotter="0.13.4") as node:
         registry = parts.start_auth_registry(node)

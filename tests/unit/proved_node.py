@@ -46,6 +46,8 @@ class ProvedNode:
             "http://localhost/api/v1/daemons", answer(200, b"[]"), via=paths.SNAPSHOTTER_SYSTEM_SOCKET
         )
         node.trials.result = READ
+        for program in ("nsenter", "kill", "rm", "du"):
+            node.processes.on(program)
         node.processes.act("containerd", "--config", by=self._dump)
         node.units.on_job.append(self._containerd_restarted)
         self.before = self.etc()

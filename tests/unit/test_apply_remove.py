@@ -38,8 +38,6 @@ def remove(made: ProvedNode, *, force: bool = False) -> removal.Removed | None:
 def node() -> ProvedNode:
     made = ProvedNode()
     made.node.processes.on("du", stdout="119 /var/lib/containerd-nydus\n")
-    for program in ("nsenter", "kill", "rm"):
-        made.node.processes.on(program)
     made.apply()
     made.use_image()
     mounted(made, NYDUSD)

@@ -52,9 +52,7 @@ AWAY = f"{LAZY} was on the node, and a bench that was killed has taken it away: 
 STILL = f"{LAZY} was pulled by a bench that was killed, and may be on the node still: sudo crictl rmi {LAZY}"
 
 
-def test_an_image_that_a_killed_bench_took_away_is_named_with_the_command_until_somebody_has_pulled_it() -> (
-    None
-):
+def test_an_image_that_a_killed_bench_took_away_is_named_until_somebody_has_pulled_it() -> None:
     node = BenchNode()
     record = present(node, LAZY)
     node.registries.digests[LAZY] = record.digest

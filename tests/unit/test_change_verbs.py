@@ -63,8 +63,6 @@ def on_disk(node: ProvedNode, root: Path) -> Path:
 def made() -> ProvedNode:
     """A node with a generation, and a configuration that wants another one."""
     made = ProvedNode()
-    for program in ("nsenter", "kill", "rm"):
-        made.node.processes.on(program)
     made.apply()
     made.config = LOUD
     return made

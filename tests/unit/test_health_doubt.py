@@ -44,11 +44,8 @@ def test_a_ping_port_that_comes_and_goes_is_fenced_for_once_in_ten_minutes() -> 
 
 
 def test_a_ping_port_that_is_dead_asks_for_no_canary_with_each_ping() -> None:
-    run = (
-        healthy()
-        .at(10.0, PingFailed(10.0, REFUSED, ""))
-        .at(10.01, CanaryOk(10.001, 0.002), PingOk(10.01, 0.001))
-    )
+    run = healthy().at(10.0, PingFailed(10.0, REFUSED, ""))
+    run.at(10.01, CanaryOk(10.001, 0.002), PingOk(10.01, 0.001))
     run.at(20.0, CanaryOk(19.9, 0.002), PingFailed(20.0, REFUSED, ""))
     assert run.asked(20.0) == [AskCanary(), AskOwner()]
     run.at(20.01, CanaryOk(20.005, 0.002)).at(20.25, PingFailed(20.25, REFUSED, ""))
@@ -67,11 +64,8 @@ def test_pings_count_again_where_no_canary_comes_back_that_could_speak_for_the_m
 
 
 def test_rare_canaries_speak_for_longer() -> None:
-    run = (
-        healthy(replace(POLICY, vouch_s=70.0))
-        .at(10.0, PingFailed(10.0, REFUSED, ""))
-        .at(10.5, CanaryOk(10.2, 0.3))
-    )
+    run = healthy(replace(POLICY, vouch_s=70.0)).at(10.0, PingFailed(10.0, REFUSED, ""))
+    run.at(10.5, CanaryOk(10.2, 0.3))
     for at in range(11, 600):
         run.at(float(at), PingFailed(float(at), REFUSED, ""), *([CanaryOk(at, 0.3)] if at % 60 == 0 else []))
     assert run.changes() == ["healthy -> suspect", "suspect -> healthy"]
@@ -87,12 +81,9 @@ def test_pings_that_fail_need_the_data_path_to_make_an_outage() -> None:
 
 
 def test_slow_canaries_speak_for_as_long_as_two_of_them_take() -> None:
-    run = (
-        healthy()
-        .at(10.0, CanaryOk(8.9, 1.1))
-        .at(11.0, PingFailed(11.0, REFUSED, ""))
-        .at(11.1, CanaryOk(11.05, 0.05))
-    )
+    run = healthy().at(10.0, CanaryOk(8.9, 1.1))
+    run.at(11.0, PingFailed(11.0, REFUSED, ""))
+    run.at(11.1, CanaryOk(11.05, 0.05))
     run.at(16.0, PingFailed(16.0, REFUSED, ""))
     # 4.95 s after the last clean one began: 3.4 s, and twice the second that it grew by.
     assert run.state.ping_refuted
@@ -116,11 +107,8 @@ def test_after_an_outage_pings_that_were_doubted_are_believed_again() -> None:
 
 
 def test_canaries_from_before_an_outage_say_nothing_about_pings_that_fail_after_it() -> None:
-    run = (
-        healthy()
-        .every(0.25, 1, 10, "ping", "canary")
-        .at(10.1, SentinelClosed("eof"), PingFailed(10.1, REFUSED, ""))
-    )
+    run = healthy().every(0.25, 1, 10, "ping", "canary")
+    run.at(10.1, SentinelClosed("eof"), PingFailed(10.1, REFUSED, ""))
     assert run.health_state() is HealthState.DOWN
     run.at(10.35, PingFailed(10.35, REFUSED, ""))
     assert (run.state.ping_refuted, run.state.oks) == (False, 0)
@@ -158,21 +146,12 @@ def test_canaries_are_counted_where_the_ping_port_is_known_to_fail() -> None:
     assert run.at(20.0, CanaryOk(20.0, 0.002)).health_state() is HealthState.PROBATION
 
 
-def test_a_doubt_stays_beside_another_one_and_ends_in_its_time() -> None:
-    run = (
-        healthy()
-        .at(10.0, PingFailed(10.0, REFUSED, ""))
-        .at(10.1, CanaryOk(10.05, 0.001), PingOk(10.1, 0.001))
-    )
-    run.at(100.0, OwnerSeen(Owner.NONE, "")).at(100.1, CanaryOk(100.05, 0.001))
-    assert run.at(101.0, PingFailed(101.0, REFUSED, "")).health_state() is HealthState.HEALTHY
-    run = (
-        healthy()
-        .at(10.0, PingFailed(10.0, REFUSED, ""))
-        .at(10.1, CanaryOk(10.05, 0.001), PingOk(10.1, 0.001))
-    )
-    run.at(700.0, OwnerSeen(Owner.NONE, "")).at(700.1, CanaryOk(700.05, 0.001))
-    assert run.at(701.0, PingFailed(701.0, REFUSED, "")).health_state() is HealthState.SUSPECT
+@pytest.mark.parametrize(("at", "then"), [(100.0, HealthState.HEALTHY), (700.0, HealthState.SUSPECT)])
+def test_a_doubt_stays_beside_another_one_and_ends_in_its_time(at: float, then: HealthState) -> None:
+    run = healthy().at(10.0, PingFailed(10.0, REFUSED, ""))
+    run.at(10.1, CanaryOk(10.05, 0.001), PingOk(10.1, 0.001))
+    run.at(at, OwnerSeen(Owner.NONE, "")).at(at + 0.1, CanaryOk(at + 0.05, 0.001))
+    assert run.at(at + 1, PingFailed(at + 1, REFUSED, "")).health_state() is then
 
 
 def test_a_refuted_ping_does_not_make_the_next_symptom_an_outage() -> None:

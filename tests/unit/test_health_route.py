@@ -89,12 +89,9 @@ def test_a_restarted_agent_keeps_the_fence_around_a_foreign_process_while_the_or
 
 
 def test_a_foreign_listener_that_leaves_while_the_origin_is_bad_uncovers_the_dead_mirror() -> None:
-    run = (
-        healthy()
-        .at(9.0, BAD)
-        .at(10.0, OwnerSeen(Owner.FOREIGN, "uid 1000"))
-        .at(11.0, OwnerSeen(Owner.NONE, ""))
-    )
+    run = healthy().at(9.0, BAD)
+    run.at(10.0, OwnerSeen(Owner.FOREIGN, "uid 1000"))
+    run.at(11.0, OwnerSeen(Owner.NONE, ""))
     assert run.told[-1] == (11.0, "down -> down", "mirror")
     assert run.causes[-1] == "owner"
 
@@ -160,11 +157,8 @@ def test_a_fence_that_cannot_be_raised_is_tried_again_each_second_and_never_clai
 
 
 def test_a_failure_to_fence_is_not_the_reason_for_a_route_that_needs_no_fence() -> None:
-    run = (
-        healthy()
-        .at(10.0, SentinelClosed("eof"), FenceFailed("no permission"))
-        .at(10.1, CanaryOk(10.05, 0.001))
-    )
+    run = healthy().at(10.0, SentinelClosed("eof"), FenceFailed("no permission"))
+    run.at(10.1, CanaryOk(10.05, 0.001))
     assert route_reason(run.state) == "a canary came back clean"
 
 

@@ -109,9 +109,8 @@ def test_what_happened_before_the_fence_was_lifted_is_old() -> None:
 
 
 def test_a_data_path_that_is_silent_at_the_end_does_not_clear_what_reads_have_told() -> None:
-    run = (
-        healthy().symptom(10.0, STATUS).at(10.5, CanaryOk(10.2, 0.3)).at(12.9, CanaryFailed(11.7, SILENT, ""))
-    )
+    run = healthy().symptom(10.0, STATUS).at(10.5, CanaryOk(10.2, 0.3))
+    run.at(12.9, CanaryFailed(11.7, SILENT, ""))
     assert run.health_state() is HealthState.DOWN  # two that see different things
 
 
@@ -255,13 +254,10 @@ def test_two_symptoms_of_one_incident_where_no_fence_can_be_raised_are_one_suspi
 
 
 def test_a_read_that_fails_while_a_canary_is_doubted_holds_the_suspicion() -> None:
-    run = (
-        healthy()
-        .at(9.0, BAD)
-        .at(10.0, CanaryFailed(8.8, SILENT, ""))
-        .at(10.1, CanaryOk(8.8, 1.3))
-        .symptom(10.2, STATUS)
-    )
+    run = healthy().at(9.0, BAD)
+    run.at(10.0, CanaryFailed(8.8, SILENT, ""))
+    run.at(10.1, CanaryOk(8.8, 1.3))
+    run.symptom(10.2, STATUS)
     run.at(10.4, CanaryOk(10.3, 0.1))
     assert run.health_state() is HealthState.SUSPECT
 

@@ -55,9 +55,7 @@ async def told(origins: Origins, seen: list[OriginSeen]) -> OriginSeen:
 
 
 @pytest.mark.real_time
-async def test_an_origin_that_was_resolved_once_is_asked_even_where_no_name_can_be_resolved_any_more() -> (
-    None
-):
+async def test_an_origin_that_was_resolved_once_is_asked_where_no_name_can_be_resolved_now() -> None:
     names, seen = FakeNames(), list[OriginSeen]()
     names.known = {"registry.test": ("127.0.0.1",)}
     port = free_port()

@@ -194,9 +194,7 @@ def test_files_with_a_dfdaemon_are_a_tier_of_their_own_and_no_newcomer_waits_for
     assert not {name for stage in MAKE_TEST for name in STAGES[stage].needs} & set(builds.DRAGONFLY)
 
 
-def test_what_every_node_waits_for_is_built_first_and_what_only_the_last_tests_need_gives_way_to_all() -> (
-    None
-):
+def test_what_every_node_waits_for_is_built_first_and_what_the_last_tests_need_last() -> None:
     ranks = [[_rank(name) for name in lane if name not in builds.ARM64] for lane in builds.LANES]
     assert ranks == [sorted(lane) for lane in ranks]
     assert builds.LANES[0][0] == "nydus", "the longest that nodes are made of"

@@ -62,8 +62,6 @@ def interrupted_removal() -> ProvedNode:
     """Killed when all was taken away, before it was accepted."""
     made = ProvedNode()
     made.apply()
-    for program in ("nsenter", "kill", "rm", "du"):
-        made.node.processes.on(program)
     made.node.faults.at(2, Crash(), method="reload")
     made.node.faults.at(1, Crash(), method="reload", after=True)
     with pytest.raises(Crash):
@@ -172,8 +170,6 @@ def calls(method: str, before: str) -> int:
 def test_a_removal_that_is_killed_once_it_is_accepted_still_leaves_nothing() -> None:
     made = ProvedNode()
     made.apply()
-    for program in ("nsenter", "kill", "rm", "du"):
-        made.node.processes.on(program)
     made.node.faults.at(1, Crash(), method="remove_empty_directory")
     with pytest.raises(Crash):
         remove(made)
@@ -202,8 +198,6 @@ def test_a_removal_that_cannot_read_what_it_must_change_is_refused(path: str) ->
 def test_hosts_files_that_cannot_be_read_are_left_and_named() -> None:
     made = ProvedNode()
     made.apply()
-    for program in ("nsenter", "kill", "rm", "du"):
-        made.node.processes.on(program)
     path = next(path for path in made.node.files.files if path.endswith("/hosts.toml") and "certs.d" in path)
     made.node.files.unreadable[path] = FileError("NNA0427", "cannot read", cause="Input/output error")
     removed = remove(made)

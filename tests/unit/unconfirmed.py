@@ -32,8 +32,6 @@ class Waiting:
         self.node = self.made.node
         self.ports = self.node.ports
         self.node.containerd.mountpoints = ("/var/lib/containerd/overlayfs",)
-        for program in ("nsenter", "kill", "rm", "du"):
-            self.node.processes.on(program)
         self.context = Context(Console(io.StringIO(), io.StringIO()), uid=0)
 
     @classmethod
