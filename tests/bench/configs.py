@@ -23,10 +23,12 @@ WORLDS, QUICK_WORLDS = 300, 30
 def main() -> int:
     """Look at all worlds and publish; or at those that are named."""
     if names := [word for word in sys.argv[1:] if "/" in word]:
+        wrong = 0
         for version, number in (name.split("/") for name in names):
             for verdict in verdicts(version, range(int(number), int(number) + 1)):
                 print(f"{verdict.world.told()}\nrefused: {verdict.refused}\nwrong: {verdict.wrong}")
-        return 0
+                wrong += bool(verdict.wrong)
+        return int(wrong > 0)
     small = quick()
     rows = [_row(version, QUICK_WORLDS if small else WORLDS) for version in VERSIONS]
     wrong = sum(one.errors for one in rows)

@@ -179,6 +179,8 @@ def main() -> int:
     for what, count in total.violations.items():
         print(f"{count} times: {what}")
     goals.append(Goal("violations", sum(total.violations.values()), 0, ""))
+    a_prediction_h = total.hours / max(1, total.predictions)
+    goals.append(Goal("hours for one return that was predicted", a_prediction_h, 2.0, "h"))
     goals.append(Goal("hours short of what was asked for", max(0.0, hours - total.hours), 0.05 * hours, "h"))
     print(f"{total.hours:,.0f} hours simulated")
     return publish("detector", METHOD, rows, quick=short, goals=goals)

@@ -204,7 +204,7 @@ class _Watch:
         while True:
             agent.run(max(agent.now + 1.0, agent.open_until))
             waits = agent.open_until > agent.now or agent.state.health_state is not HealthState.HEALTHY
-            if not waits and not agent.at_rest(agent.now, well):
+            if not waits and not agent.moved_by(agent.now, well):
                 return
 
     def month(self) -> Month:

@@ -194,7 +194,7 @@ class Agent:
                 return
         self.now = until
 
-    def at_rest(self, to: float, events: Events) -> str:
+    def moved_by(self, to: float, events: Events) -> str:
         """ "" where `events`, now and then, would change nothing but COUNTED and do nothing; else what they
         change.
         """
@@ -212,7 +212,7 @@ class Agent:
 
     def skip(self, to: float, events: Events, first: Probe | None = None) -> None:
         """Jump over a time in which only `events` happen, which is shown to change nothing."""
-        moves = self.at_rest(to, events)
+        moves = self.moved_by(to, events)
         if moves:
             raise AssertionError(f"not at rest: {moves}")
         self.now = to

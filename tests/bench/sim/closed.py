@@ -32,6 +32,7 @@ from agent.health.evidence import (
     SymptomsUnknown,
     Tick,
 )
+from agent.health.machine import step
 from agent.health.policy import Policy
 from agent.health.route import Prospect, prospect, route
 from agent.health.state import HealthState, State, held_s
@@ -142,7 +143,7 @@ class Node(Agent):
             if (
                 rest_s > 5.0
                 and self.open_until <= self.now
-                and not self.at_rest(self.now + rest_s, self._quiet)
+                and not self.moved_by(self.now + rest_s, self._quiet)
             ):
                 self._jump(self.now + rest_s)
 
@@ -168,6 +169,8 @@ class Node(Agent):
         self.now = to
         if self.state.fence is not None:
             self.state = replace(self.state, fence=replace(self.state.fence, renewed=to))
+        for event in self._quiet(to):
+            self.state, _ = step(self.state, event, to, self.policy)
         self.join()
         self._next_read()
         self._origin_runs = False
@@ -344,12 +347,14 @@ class Node(Agent):
         return PATIENT_S[fault.wrong] + (ORIGIN_S if news else 0.0)
 
     def _predict(self) -> None:
-        """Once the mirror is well and the state is down: when will reads return? Whatever changes first ends
-        the prediction without a verdict."""
+        """Once the mirror is well, no round is open that met it otherwise, and the state is down: when will
+        reads return? Whatever changes first ends the prediction without a verdict."""
         away = self.state.health_state in (HealthState.DOWN, HealthState.PROBATION)
         if not away or self.state.fence is None or self.world.fault(self.now) is not None:
             self._expected = None
         elif self._expected is None:
+            if self.open_until >= self.now:
+                return
             ahead = self.predicted()
             if not ahead.waits_for:
                 self._violated("away, and nothing is waited for")
