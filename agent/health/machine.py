@@ -139,8 +139,9 @@ def _take(state: State, event: Event, now: float, policy: Policy) -> Asked:  # n
             return _in_want(state, event.detail, now), ()
         case ClockJump():
             return replace(
-                state, oks=0, canary_oks=0, ping_soft=0, canary_soft=0, ping_late=0, canary_late=0
-            ), ()
+                state, oks=0, ping_bad=0, ping_soft=0, ping_late=0, canary_oks=0, canary_bad=0, canary_soft=0,
+                canary_late=0,
+            ), ()  # fmt: skip
         case Pinned():
             return replace(state, pin=event.route, pin_reason=event.reason, pin_until=event.until), ()
         case ModeChanged():
@@ -170,12 +171,13 @@ def _ping_ok(state: State, event: PingOk, now: float, policy: Policy) -> State:
     oks = state.oks + more
     if state.health_state is HealthState.HEALTHY:
         oks = min(oks, max(state.oks, policy.rise, policy.clean_pings))
+    run = max(min(state.ping_bad, 0) - more, -policy.rise) if state.pings_down else 0
     well = state.ping_ok is True and not (state.ping_refuted or state.ping_bad or state.ping_late)
     if well and oks == state.oks and pace is known:
         return state  # four times a second: to make the same state anew was a quarter of what the daemon does
     return replace(
         state, ping_pace=pace, ping_ok=True, ping_refuted=False, ping_soft=0, ping_late=0, oks=oks,
-        ping_bad=0, pings_down=state.pings_down and oks < policy.rise,
+        ping_bad=run, pings_down=state.pings_down and run > -policy.rise,
     )  # fmt: skip
 
 
@@ -201,20 +203,32 @@ def _canary_ok(state: State, event: CanaryOk, now: float, policy: Policy) -> Sta
 
 
 def _in_want(state: State, detail: str, now: float) -> State:
-    """A probe that the agent could not make is not counted, neither for the mirror nor against it."""
+    """What the agent lacks counts neither for the mirror nor against it."""
     return replace(state, want=detail, want_at=now)
+
+
+def _not_made(state: State, detail: str, now: float, policy: Policy) -> State:
+    """A probe that the agent could not make. Reads return by what probes tell after that."""
+    wanting = _in_want(state, detail, now)
+    match state.health_state:
+        case HealthState.DOWN:
+            return replace(wanting, oks=min(state.oks, policy.rise - 1), failed_at=now)
+        case HealthState.PROBATION:
+            return replace(wanting, oks=0, failed_at=now)
+        case _:
+            return wanting
 
 
 def _ping_failed(state: State, event: PingFailed, now: float, policy: Policy) -> Asked:
     if event.failure is Failure.WANT:
-        return _in_want(state, event.detail, now), ()
+        return _not_made(state, event.detail, now, policy), ()
     charge = _charge(Accuser.PING, event.failure, f"ping {event.failure}", event.detail)
     return _ping_lost(state, charge, event.started, now, policy)
 
 
 def _ping_lost(state: State, charge: Charge, started: float, now: float, policy: Policy) -> Asked:
     speak = canaries_speak(state, now, policy)
-    bad = min(state.ping_bad + 1, policy.fall)
+    bad = min(max(state.ping_bad, 0) + 1, policy.fall)
     seen = replace(
         state, ping_ok=False, ping_refuted=state.ping_refuted and speak, ping_bad=bad,
         pings_down=state.pings_down or bad == policy.fall,
@@ -241,9 +255,10 @@ something.
 
 def _canary_failed(state: State, event: CanaryFailed, now: float, policy: Policy) -> Asked:
     if event.failure is Failure.WANT:
-        return _in_want(state, event.detail, now), ()
-    if event.failure in _NOT_TAKEN and event.started < state.want_at + policy.want_canary_s:
-        return state, ()
+        return _not_made(state, event.detail, now, policy), ()
+    excused = event.failure in _NOT_TAKEN and event.started < state.want_at + policy.want_canary_s
+    if excused and state.canary_late < policy.late_rounds:
+        return replace(state, canary_late=state.canary_late + 1), ()
     charge = _charge(Accuser.CANARY, event.failure, f"canary {event.failure}", event.detail)
     return _canary_lost(state, charge, event.started, now, policy)
 
@@ -275,6 +290,8 @@ def _owner_seen(state: State, event: OwnerSeen, now: float, policy: Policy) -> A
     if owner is Owner.FOREIGN and not (local or policy.loopback):
         # Behind a NodePort or ClusterIP any user's socket looks like that, and gets nothing.
         owner = Owner.UNKNOWN
+    elif owner is Owner.UNKNOWN and state.owner is Owner.FOREIGN:
+        owner = Owner.FOREIGN  # until the kernel tells otherwise
     same = owner is state.owner and local is state.local
     seen = state if same else replace(state, owner=owner, local=local)
     if owner is Owner.FOREIGN:

@@ -79,8 +79,8 @@ class Policy:
     """So long after it began, a clean canary speaks for a mirror whose pings fail: an interval and two
     windows. Where canaries are rarer, because a registry answers them, this must be longer."""
     late_rounds: int = 4
-    """Rounds in succession that may be dropped because the agent itself was late; then they count after all,
-    or a node that is always overloaded would never notice a hang."""
+    """Rounds in succession that may be dropped because the agent itself was late, or lacked something; then
+    they count after all, or a node that is always overloaded would never notice a hang."""
     want_canary_s: float = 1.5
     """A canary that began this soon after the agent lacked something does not count: our endpoint takes no
     connection for 1 s after accept() failed for want (_ACCEPT_AGAIN_S), and the canary comes back to it."""

@@ -177,14 +177,11 @@ def _waits(state: State, now: float, policy: Policy) -> Iterator[_Wait]:
 
 
 def _fenced(state: State, now: float, policy: Policy) -> Iterator[_Wait]:
-    if state.pin is Route.ORIGIN:
-        left_s = None if state.pin_until is None else max(0.0, state.pin_until - now)
-        yield _Wait(f"the end of the pin: {state.pin_reason}", left_s)
     if state.owner is Owner.FOREIGN:
         yield _Wait("the foreign process to leave the mirror's port", None)
     match state.health_state:
         case HealthState.UNKNOWN | HealthState.HEALTHY:
-            return
+            pass
         case HealthState.SUSPECT:
             yield from _suspected(state, now, policy)
         case HealthState.DOWN:
@@ -194,6 +191,10 @@ def _fenced(state: State, now: float, policy: Policy) -> Iterator[_Wait]:
             yield _Wait("this node's turn to return", max(0.0, state.return_at - now))
         case _:
             assert_never(state.health_state)
+    # Last: the node's turn to return passes under the pin.
+    if state.pin is Route.ORIGIN:
+        left_s = None if state.pin_until is None else max(0.0, state.pin_until - now)
+        yield _Wait(f"the end of the pin: {state.pin_reason}", left_s)
 
 
 def _suspected(state: State, now: float, policy: Policy) -> Iterator[_Wait]:

@@ -151,9 +151,11 @@ class State:
     ping_silent: float = NEVER
     """When the first of them began."""
     ping_bad: int = 0
-    """Rounds of pings in succession that failed, in whatever way, up to `Policy.fall`."""
+    """Rounds of pings in succession that failed, in whatever way, up to `Policy.fall`; below 0: that were
+    answered since `pings_down`, down to -`Policy.rise`.
+    """
     pings_down: bool = False
-    """So many did, and `Policy.rise` in succession have not succeeded since."""
+    """`Policy.fall` in succession failed, and `Policy.rise` in succession were not answered since."""
     ping_late: int = 0
     """Rounds of pings in succession that were dropped because the agent was late."""
     ping_refuted: bool = False
@@ -171,6 +173,7 @@ class State:
     canary_soft: int = 0
     canary_silent: float = NEVER
     canary_late: int = 0
+    """Canaries in succession that were dropped because the agent was late, or lacked something."""
     failed_at: float = NEVER
     ping_pace: Pace = field(default_factory=Pace)
     canary_pace: Pace = field(default_factory=Pace)
@@ -186,7 +189,7 @@ class State:
     held: bool = False
     """The suspicion lasts for its whole time: no clean canary ends it earlier."""
     alone: bool = False
-    """Only the reads of one nydusd of several have raised it."""
+    """Of hard evidence there are only the reads of one nydusd of several."""
     doubted: frozenset[Accuser] = frozenset()
     """Whose suspicion was refuted: they are believed less ..."""
     doubted_until: float = NEVER

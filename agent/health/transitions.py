@@ -67,6 +67,8 @@ class Charge:
 
 def accuse(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
     """Take the charge to the health state."""
+    if charge.alone and state.health_state in (HealthState.DOWN, HealthState.PROBATION):
+        return state, ()
     seen = replace(state, oks=0, failed_at=now)
     match state.health_state:
         case HealthState.UNKNOWN | HealthState.HEALTHY:
@@ -201,7 +203,7 @@ def _suspected(state: State, charge: Charge, now: float, policy: Policy) -> Aske
     seen = replace(
         state, accusers=state.accusers | {charge.accuser}, accused=accused,
         hard=state.hard | {charge.accuser} if charge.hard else state.hard, held=state.held or charge.held,
-        alone=state.alone and charge.alone,
+        alone=charge.alone and (state.alone or not state.hard) if charge.hard else state.alone,
     )  # fmt: skip
     if _confirmed(seen, charge, now, policy):
         return down(seen, charge.cause, charge.why, charge.detail, now, policy), ()
@@ -216,7 +218,7 @@ def _confirmed(state: State, charge: Charge, now: float, policy: Policy) -> bool
     if not policy.canary and charge.hard and charge.accuser is Accuser.PING:
         return True
     standing = {accuser for accuser in state.accusers if _stands(state, accuser)}
-    return len(standing) > 1 and not standing <= _SAME
+    return len(standing) > 1 and not state.alone and not standing <= _SAME
 
 
 def _stands(state: State, accuser: Accuser) -> bool:

@@ -129,6 +129,16 @@ def test_where_nydusd_decides_an_alternating_ping_changes_what_is_told_a_few_tim
     assert len(run.told) <= 12
 
 
+def test_where_nydusd_decides_what_is_told_follows_the_pings_and_nothing_else() -> None:
+    run = healthy().at(1.0, ModeChanged(Mode.NATIVE, "asked for"))
+    for at in (10.0, 20.0):
+        run.at(at, PingFailed(at, REFUSED, ""), PingFailed(at, REFUSED, "")).every(0.5, at, at + 9, "canary")
+        assert route(run.at(at + 9, PingOk(at + 9, 0.001)).state) is Route.ORIGIN
+        for beat in range(9):
+            run.at(at + 9.1 + beat / 10, CanaryFailed(at, Failure.STATUS, ""), PingOk(at + 9, 0.001))
+        assert route(run.state) is Route.MIRROR
+
+
 @pytest.mark.parametrize("route_", list(Route))
 def test_what_a_mirror_does_under_a_pin_adds_no_penalty_to_its_return(route_: Route) -> None:
     run = healthy().at(10.0, Pinned(route_, "its restart"))
@@ -160,6 +170,27 @@ def test_the_reads_of_two_images_and_what_is_lost_at_once_make_an_outage(kind: S
     run = healthy().at(10.0, Symptom(kind, "", 10.0, alone=True)).at(13.5, CanaryOk(13.4, 0.002), Tick())
     run.at(14.0, Symptom(kind, "", 14.0, alone=kind is SymptomKind.REFUSED))
     assert run.health_state() is HealthState.DOWN
+
+
+def test_all_that_one_nydusd_tells_is_one_witness_where_no_fence_can_be_up() -> None:
+    run = healthy().at(9.0, OriginSeen(False, "refused"))
+    run.at(10.0, Symptom(SymptomKind.STATUS, "", 10.0, alone=True))
+    run.at(10.1, *[Symptom(SymptomKind.FALLBACK, "", 10.1, alone=True)] * 2)
+    assert run.health_state() is HealthState.SUSPECT
+
+
+def test_one_ping_that_stalls_beside_the_reads_of_one_image_makes_no_outage() -> None:
+    run = healthy().at(10.0, Symptom(SymptomKind.STATUS, "", 10.0, alone=True), PingFailed(9.4, SILENT, ""))
+    assert run.health_state() is HealthState.SUSPECT
+    assert run.at(10.1, SentinelClosed("eof")).health_state() is HealthState.DOWN
+
+
+def test_the_reads_of_one_image_keep_no_mirror_down_that_is_well_again() -> None:
+    run = healthy().at(10.0, SentinelClosed("eof"), CanaryFailed(10.0, REFUSED, ""), OriginSeen(False, ""))
+    for beat in range(200):
+        at = 10.25 + beat / 4
+        run.at(at, PingOk(at, 0.001), CanaryOk(at, 0.002), Symptom(SymptomKind.STATUS, "", at, alone=True))
+    assert "probation -> healthy" in run.changes()
 
 
 def test_a_canary_that_agrees_with_the_reads_of_one_image_makes_an_outage() -> None:

@@ -122,7 +122,9 @@ def test_a_pin_is_waited_for_until_it_ends_and_what_else_is_missing_may_take_lon
     assert told(run, 20.0) == Prospect(("the end of the pin: maintenance",), 50.0)
     run.at(65.0, SentinelClosed("eof"), CanaryFailed(65.0, REFUSED, ""))
     assert told(run, 65.0).seconds == 25.0
-    assert told(run, 65.0).waits_for[0] == "the end of the pin: maintenance"
+    assert told(run, 65.0).waits_for[-1] == "the end of the pin: maintenance"
+    run.at(66.0, Pinned(Route.ORIGIN, "maintenance", until=126.0))
+    assert told(run, 66.0).seconds == 60.0  # this node's turn to return passes meanwhile
 
 
 def test_a_pin_whose_end_nobody_said_can_last_for_ever() -> None:

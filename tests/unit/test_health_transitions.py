@@ -76,16 +76,14 @@ def test_two_accusers_that_see_different_things_need_no_canary(
 
 
 def test_an_accusation_that_was_taken_back_does_not_confirm_another() -> None:
-    run = (
-        healthy().at(10.0, PingFailed(9.4, SILENT, "")).at(10.1, PingOk(10.05, 0.001), SentinelClosed("eof"))
-    )
+    run = healthy().at(10.0, PingFailed(9.4, SILENT, ""))
+    run.at(10.1, PingOk(10.05, 0.001), SentinelClosed("eof"))
     assert run.health_state() is HealthState.SUSPECT
 
 
 def test_a_canarys_silence_is_taken_back_by_its_late_answer() -> None:
-    run = (
-        healthy().at(10.0, CanaryFailed(8.8, SILENT, "")).at(10.2, CanaryOk(8.8, 1.4), SentinelClosed("eof"))
-    )
+    run = healthy().at(10.0, CanaryFailed(8.8, SILENT, ""))
+    run.at(10.2, CanaryOk(8.8, 1.4), SentinelClosed("eof"))
     assert run.health_state() is HealthState.SUSPECT
 
 
@@ -95,12 +93,9 @@ def test_each_charge_in_a_suspicion_asks_for_a_canary() -> None:
 
 
 def test_a_hard_failure_after_silence_is_an_outage_when_nothing_has_taken_it_back() -> None:
-    run = (
-        healthy()
-        .at(10.0, PingFailed(9.4, SILENT, ""))
-        .at(10.2, PingFailed(10.2, REFUSED, ""))
-        .at(13.0, Tick())
-    )
+    run = healthy().at(10.0, PingFailed(9.4, SILENT, ""))
+    run.at(10.2, PingFailed(10.2, REFUSED, ""))
+    run.at(13.0, Tick())
     assert run.health_state() is HealthState.DOWN
 
 
@@ -122,12 +117,9 @@ def test_a_canary_sent_before_the_suspicion_does_not_lift_the_fence() -> None:
 
 
 def test_a_mirror_that_closes_idle_connections_is_not_fenced_for_it_twice() -> None:
-    run = (
-        healthy()
-        .at(10.0, SentinelClosed("eof"))
-        .at(10.02, CanaryOk(10.001, 0.002))
-        .at(40.0, SentinelClosed("eof"))
-    )
+    run = healthy().at(10.0, SentinelClosed("eof"))
+    run.at(10.02, CanaryOk(10.001, 0.002))
+    run.at(40.0, SentinelClosed("eof"))
     assert run.fences()[2:] == []
     assert run.asked(40.0) == [AskOwner(), AskCanary()]
 
@@ -172,9 +164,8 @@ def test_silence_that_a_canary_refuted_must_last_before_it_fences_again() -> Non
     assert run.asked(12.0) == [AskCanary()]
     run.at(12.3, PingFailed(11.7, SILENT, ""))
     assert run.health_state() is HealthState.SUSPECT
-    late = (
-        healthy().at(10.0, PingFailed(9.4, SILENT, "")).at(10.1, CanaryOk(10.0, 0.002), PingOk(10.0, 0.001))
-    )
+    late = healthy().at(10.0, PingFailed(9.4, SILENT, ""))
+    late.at(10.1, CanaryOk(10.0, 0.002), PingOk(10.0, 0.001))
     assert late.at(10.2 + POLICY.doubt_s, PingFailed(640.0, SILENT, "")).health_state() is HealthState.SUSPECT
 
 
@@ -274,9 +265,7 @@ def test_a_users_socket_here_is_no_evidence_against_a_mirror_behind_a_nodeport()
     assert (run.health_state(), run.state.owner, run.fence_log()) == (HealthState.HEALTHY, Owner.UNKNOWN, [])
 
 
-def test_a_foreign_process_on_the_nodes_own_address_is_fenced_where_the_mirror_had_its_listener_before() -> (
-    None
-):
+def test_a_foreign_process_on_the_nodes_own_address_is_fenced_where_the_mirror_listened() -> None:
     run = healthy(NODEPORT).at(10.0, OwnerSeen(Owner.FOREIGN, "uid 1000"))
     assert (run.health_state(), run.fences()) == (
         HealthState.DOWN,
@@ -289,6 +278,13 @@ def test_a_clean_canary_of_a_foreign_listener_lifts_nothing() -> None:
     run.at(10.02, OwnerSeen(Owner.FOREIGN, "uid 1000"), CanaryOk(10.01, 0.002))
     assert run.health_state() is HealthState.DOWN
     assert run.state.cause == "owner"
+
+
+def test_a_foreign_listener_stays_fenced_while_the_kernel_does_not_tell_who_listens() -> None:
+    run = healthy().at(10.0, OwnerSeen(Owner.FOREIGN, "uid 1000"), OwnerSeen(Owner.UNKNOWN, "no answer"))
+    run.at(10.1, BAD)
+    assert (run.state.owner, run.state.fence is None) == (Owner.FOREIGN, False)
+    assert run.at(11.0, OwnerSeen(Owner.OK, "uid 0")).state.fence is None
 
 
 def test_a_foreign_process_that_takes_the_port_of_a_dead_mirror_is_named() -> None:
@@ -341,15 +337,8 @@ def test_a_machine_that_slept_begins_all_its_counts_anew() -> None:
     run = healthy().at(9.0, BAD).at(10.0, PingFailed(9.0, SILENT, ""), CanaryFailed(9.0, SILENT, ""))
     run.at(11.0, LoopLate(0.3), LoopLate(0.3, Probe.CANARY), ClockJump(60.0))
     state = run.state
-    counts = (
-        state.ping_soft,
-        state.canary_soft,
-        state.ping_late,
-        state.canary_late,
-        state.oks,
-        state.canary_oks,
-    )
-    assert counts == (0, 0, 0, 0, 0, 0)
+    counts = state.ping_bad, state.ping_soft, state.ping_late, state.canary_bad, state.canary_soft
+    assert (*counts, state.canary_late, state.oks, state.canary_oks) == (0,) * 8
     well = healthy().every(0.25, 1, 2, "ping", "canary").at(3.0, ClockJump(60.0)).state
     assert (well.oks, well.canary_oks) == (0, 0)
 
