@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConfigError, PlanError, LockedError, ApplyError."""
-    config = context.load_config(trusted=True).config
+    config = context.load_config().config
     if args.on_install and not config.apply.on_install:
         return _nothing(context, "nothing is done: [apply] on_install is not set; run nydus-agent apply")
     ports = wire.root_ports(config)

@@ -44,8 +44,9 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     drop_in = args.file or "" if base is None else ""
     try:
         loaded = load(
-            base or context.config_file, context.conf_d, candidate=drop_in, required=base is not None
-        )
+            base or context.config_file, context.conf_d, candidate=drop_in, required=base is not None,
+            trusted=context.uid == 0,
+        )  # fmt: skip
     except ConfigError as error:
         raise ConfigError(error.code, error.what, error.problems, try_=_AGAIN) from None
     warnings = (*loaded.warnings, *_missing_files(loaded))

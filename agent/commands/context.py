@@ -49,11 +49,11 @@ class Context:
         except KeyError:
             return f"uid {self.uid}"
 
-    def load_config(self, *, trusted: bool = False) -> LoadedConfig:
-        """The operator's configuration; its warnings go to stderr. `trusted`: where the node is changed,
-        others may not write it. Raises ConfigError with every problem.
+    def load_config(self) -> LoadedConfig:
+        """The operator's configuration; its warnings go to stderr. It names programs, so root refuses one
+        that others may write. Raises ConfigError with every problem.
         """
-        loaded = load(self.config_file, self.conf_d, trusted=trusted)
+        loaded = load(self.config_file, self.conf_d, trusted=self.uid == 0)
         for warning in loaded.warnings:
             self.console.warn(warning)
         return loaded

@@ -102,7 +102,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConfigError, LockedError, FenceError, AgentError NNA1020 (refused); KeyboardInterrupt after
     a signal.
     """
-    config = context.load_config(trusted=True).config
+    config = context.load_config().config
     ports = wire.drill_ports()
     effective = applied(Document(context.path(paths.EFFECTIVE)).load())
     return carry_out(args, context, ports, settings(config, effective, node_identity()))

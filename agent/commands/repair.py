@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConfigError, PlanError, LockedError, ApplyError."""
-    config = context.load_config(trusted=True).config
+    config = context.load_config().config
     if args.by_itself and config.drift.repair is not Repair.OWN:
         context.console.line('nothing is done: [drift] repair is not "own"')
         context.console.emit("RepairResult", _body(None, None, ()))

@@ -58,9 +58,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         exit_ = tell(outcome, ports, context, "RollbackResult", to=to, taken_back=None)
         if outcome.generation is not None and newest is not None:
             context.console.line(f"the node is as it was after generation {newest.state}")
-            context.console.line(
-                "the configuration is as it was: it holds again with the next nydus-agent apply"
-            )
+            context.console.line("agent.toml is as it was: the next nydus-agent apply goes by it")
     return exit_
 
 

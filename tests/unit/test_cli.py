@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from agent.commands import version
 from agent.commands.context import Context
 from agent.console import Console
 from agent.documents.status import ProofDocument
-from agent.errors import UsageError
+from agent.errors import ConfigError, UsageError
 from tests.lint.source import modules
 from tests.unit.published import Run
 
@@ -224,6 +225,10 @@ def test_a_verbs_warnings_go_to_stderr(tmp_path: Path) -> None:
     context = Context(Console(out, err), 0, {}, str(tmp_path / "agent.toml"), str(tmp_path / "conf.d"))
     assert context.load_config().config.mirror.registry == "https://a"
     assert (out.getvalue(), err.getvalue().startswith("warning: ")) == ("", True)
+    (tmp_path / "agent.toml").chmod(0o666)
+    with pytest.raises(ConfigError):  # it names programs, and they would be root's
+        context.load_config()
+    replace(context, uid=1000).load_config()
 
 
 def test_every_verb_keeps_the_contract() -> None:

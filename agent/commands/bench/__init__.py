@@ -96,7 +96,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConfigError, UsageError, LockedError, CredentialError and other PortError, AgentError NNA17xx;
     KeyboardInterrupt after a signal, when what was measured until then has been told.
     """
-    config = context.load_config(trusted=True).config
+    config = context.load_config().config
     applied = generations.in_force(wire.root_files(context.root), config)
     config = replace(config, snapshotter=replace(config.snapshotter, root=applied.snapshotter.root))
     registries = wire.registry_ports(config, context.environment)

@@ -14,7 +14,7 @@ from agent import paths, wire
 from agent.apply import leftovers, repair
 from agent.commands.context import Context
 from agent.commands.internal import after_dpkg
-from agent.commands.running import busy, proof_summary
+from agent.commands.running import busy, config_or_record, proof_summary
 from agent.config.model import Config, Repair
 from agent.errors import AgentError, Exit, FileError, LockedError, ProcessError
 from agent.ports import Files, Ports
@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - one signature for all verbs
-    """Exit code 0 where a result was published, whatever it says. Raises ConfigError, FileError."""
-    config = context.load_config().config
+    """Exit code 0 where a result was published, whatever it says. Raises FileError."""
+    config = config_or_record(context)
     ports = wire.root_ports(config)
     with contextlib.suppress(LockedError):  # in the middle of an upgrade nothing that is seen lasts
         after_dpkg.wait(wire.package_manager(context.root), wire.clock(), deadline_s=_DPKG_S)
