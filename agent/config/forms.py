@@ -93,7 +93,8 @@ def _bad_address(host: str) -> Complaint | None:
         return f"names a host ({host}); the fence and nydusd need an address that DNS cannot change", fix
     if is_metadata(address):
         return f"{address} is link-local, or of a cloud's metadata service", "write the mirror's own address"
-    if address.is_unspecified or address.is_multicast:
+    meant = getattr(address, "ipv4_mapped", None) or address
+    if meant.is_unspecified or meant.is_multicast:
         return f"{address} is no address of a single host", "write 127.0.0.1 for a mirror on this node"
     return None
 
@@ -103,10 +104,13 @@ def _networks(*names: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Networ
 
 
 _METADATA = _networks(
-    "168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::/32", "fd20:ce::254", "fd00:42::42"
-)
-"""Of Azure, Alibaba, Oracle, AWS, Google and Scaleway, where that is not link-local; it gives credentials."""
-_AROUND_IPV4 = _networks("::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
+    "168.63.129.16", "100.100.100.200", "fd00:100::100:200", "192.0.0.192", "fd00:c1::a9fe:a9fe",
+    "fd00:ec2::/32", "fd20:ce::254", "fd00:42::42", "fd00:a9fe:a9fe::1",
+)  # fmt: skip
+"""Of Azure, Alibaba, Oracle, AWS, Google, Scaleway and Linode, where that is not link-local; it gives
+credentials.
+"""
+_AROUND_IPV4 = _networks("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
 
 
 def is_metadata(address: Address) -> bool:
@@ -118,7 +122,9 @@ def is_metadata(address: Address) -> bool:
 
 
 def _within(address: Address) -> Iterator[ipaddress.IPv4Address]:
-    """The IPv4 addresses that one of IPv6 may lead to: mapped, NAT64 (RFC 6052, 8215), 6to4, Teredo."""
+    """The IPv4 addresses that one of IPv6 may lead to: mapped, SIIT (RFC 2765), NAT64 (RFC 6052,
+    8215), 6to4, Teredo.
+    """
     if not isinstance(address, ipaddress.IPv6Address):
         return
     bits = int(address)

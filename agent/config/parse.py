@@ -73,17 +73,17 @@ def _read_document(document: TomlDocument) -> tuple[dict[str, object], list[Prob
     complaints = Complaints(document.file)
     try:
         tree = tomllib.loads(document.text)
+        version = tree.pop(VERSION_KEY, VERSION)
+        if isinstance(version, bool) or version != VERSION:
+            complaints.add(VERSION_KEY, version, "is a format that this version of the agent does not know",
+                           f"write version = {VERSION}, or upgrade the package")  # fmt: skip
+        return read_table(Config, tree, complaints), complaints.problems
     except tomllib.TOMLDecodeError as error:
         complaints.add("", None, f"is not TOML: {error}", "correct the named line; texts need quotes")
-        return {}, complaints.problems
-    except RecursionError:
-        complaints.add("", None, "is nested too deeply", "write the settings as agent.toml(5) shows")
-        return {}, complaints.problems
-    version = tree.pop(VERSION_KEY, VERSION)
-    if isinstance(version, bool) or version != VERSION:
-        complaints.add(VERSION_KEY, version, "is a format that this version of the agent does not know",
-                       f"write version = {VERSION}, or upgrade the package")  # fmt: skip
-    return read_table(Config, tree, complaints), complaints.problems
+    except (ValueError, RecursionError):
+        complaints.add("", None, "holds a number of thousands of digits, or is nested too deeply",
+                       "write the settings as agent.toml(5) shows")  # fmt: skip
+    return {}, complaints.problems
 
 
 def _conflicts(
