@@ -7,6 +7,7 @@ each image that was unpacked before fails with "missing parent … bucket: not f
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import re
 import tomllib
@@ -59,7 +60,8 @@ def _found(
 
 def find_holder(ports: Ports) -> str:
     """The service, or the process, that listens on the snapshotter's socket and is not our unit's; "" for
-    none. A runtime's service, and one with cgroups of its own below it, may run containers: it is not named.
+    none. A service is named only where the process is its main one: one that was started by hand lies in the
+    cgroup of ssh, of cron or of a runtime.
     """
     try:
         pid = ports.snapshotter.holder(paths.SNAPSHOTTER_SOCKET, deadline_s=_CALL_S)
@@ -71,9 +73,12 @@ def find_holder(ports: Ports) -> str:
     cgroups = fact.content.decode(errors="replace")
     if paths.SNAPSHOTTER_UNIT in re.split("[/\n]", cgroups):
         return ""
-    services = re.findall(r"/([^/\n]+\.service)$", cgroups, re.MULTILINE)
-    own = (one for one in services if one not in paths.RUNTIME_UNITS)
-    return next(own, f"process {pid}")
+    for name in re.findall(r"/([^/\n]+\.service)$", cgroups, re.MULTILINE):
+        with contextlib.suppress(PortError):
+            unit = ports.units.get(name)
+            if unit is not None and unit.main_pid == pid and name not in paths.RUNTIME_UNITS:
+                return str(name)
+    return f"process {pid}"
 
 
 def _open_database(ports: Ports, pid: int) -> str:

@@ -128,11 +128,8 @@ def test_a_containerd_of_another_version_than_that_in_path_is_not_planned_for_by
 @pytest.mark.parametrize(
     ("cgroup", "holder", "way"),
     [
-        (
-            "/system.slice/nydus-grpc.service",
-            "nydus-grpc.service",
-            "systemctl disable --now nydus-grpc.service",
-        ),
+        ("/x.slice/nydus-grpc.service", "nydus-grpc.service", "systemctl disable --now nydus-grpc.service"),
+        ("/system.slice/cron.service", "process 600", "systemctl status 600"),
         ("/kubepods.slice/pod1.slice/cri-1.scope", "process 600", "systemctl status 600"),
         ("/system.slice/containerd.service/kubepods/pod1/1", "process 600", "systemctl status 600"),
         ("/system.slice/docker.service/1", "process 600", "systemctl status 600"),
@@ -147,6 +144,8 @@ def test_a_snapshotter_of_others_on_our_socket_is_refused_and_no_advice_stops_a_
     made = node()
     made.snapshotter.answering, made.snapshotter.pid = {paths.SNAPSHOTTER_SOCKET}, 600
     made.files.put("/proc/600/cgroup", f"0::{cgroup}\n".encode())
+    for name, pid in (("nydus-grpc.service", 600), ("cron.service", 1), ("k3s.service", 600)):
+        made.units.units[name] = replace(made.units.units[paths.CONTAINERD_UNIT], name=name, main_pid=pid)
     if not holder:
         plan(Config(), look(made, Config()))
         return
