@@ -86,16 +86,19 @@ def hide(text: str) -> str:
 
 
 _HEADER = "(?:proxy-|www-)?authorization | (?:set-)?cookie"
-_KEY = r"""password | passwd | passphrase | pwd(?!=/) | token | secret | auth | credentials? | signature
+_KEY = r"""passwords? | passwd | passphrase | (?<![a-z])pass | pwd(?!=/) | tokens? | secrets? | auth
+    | credentials? | sig(?:nature)? | docker(?:cfg|configjson)
     | (?:api|access|secret|private|account|shared|encryption) [-_]?key (?:[-_]?(?:id|secret))?"""
 _VALUE = r"""(?: (?P<escape>\\{1,8})(?P<quote>["']) (?: .*? (?<!\\)(?P=escape)(?P=quote) | [^\n]*)
     | "{3}(?:.|\n)*?"{3} | \'{3}(?:.|\n)*?\'{3} | "(?:\\.|[^"\\])*" | '[^']*' | ["'][^\n]*
     | \[[^\]]{0,4000}\] | [|>][-+]?[ ]*(?:\n[ \t]+[^\n]*)+ | (?:basic|bearer)\s+\S+ | [^\s,}\]]+ )"""
+_TO_VALUE = r"[^\S\n]*+ (?: \n [ \t]++ (?![^\n]*[=:]) )?"
+"""In YAML a value may stand alone in the next line; there may also be none."""
 _REST = r"""(?: \[[^\]]{0,4000}\] | = \\{0,8} "[^"\n]*" | \\{1,8}["'] | [^\n"'\]}] )*"""
 """Of a line: a header has words, commas and parameters in it."""
 _SENTENCE = r"""(?! (?: (?<=token:\ ) | (?<=auth:\ ) | (?<=authorization:\ ) | (?<=/password:\ ) )
-    (?-i: \d{3}(?=[\s,;)]|:\s|$)
-    | (?!basic|bearer|digest|token) [a-z]{2,20} [,:]?\ [a-z_-]+ (?![\w+/=.-]*[0-9=]) ) )"""
+    (?-i: \d{3}(?=[\s,;)]|:\s|$) | EOF\b
+    | (?!basic|bearer|digest|token) [a-z]{2,20} [,:]?\ [a-z_-]++ (?![\w+/=.-]*[0-9=]) ) )"""
 """Registries say what is wrong after such a word: no secret is two words of small letters, or a status."""
 
 
@@ -104,7 +107,13 @@ def _secrets() -> tuple[tuple[re.Pattern[str], str], ...]:
     """With what each is replaced by; compiled where something is shown, because that takes milliseconds."""
 
     def named(key: str, value: str) -> tuple[re.Pattern[str], str]:
-        before = r"""(["']? (?<![\w.-]) [\w.-]{0,64}? (?:""" + key + r""")\b \\{0,8}["']? \s*+ [=:] \s*+)"""
+        before = (
+            r"""(["']? (?<![\w.-]) [\w.-]{0,64}? (?:"""
+            + key
+            + r""")\b \\{0,8}["']? [^\S\n]*+ [=:] """
+            + _TO_VALUE
+            + ")"
+        )
         return re.compile(before + _SENTENCE + value, re.IGNORECASE | re.VERBOSE), r"\1<hidden>"
 
     option = r"(\s --? [\w-]{0,64}? (?:" + _KEY + r") \s+ (?!-))" + _VALUE
@@ -114,8 +123,12 @@ def _secrets() -> tuple[tuple[re.Pattern[str], str], ...]:
         named(_KEY, _VALUE),
         (re.compile(option, re.IGNORECASE | re.VERBOSE), r"\1<hidden>"),
         (re.compile(sent, re.IGNORECASE), r"\1<hidden>"),
+        (re.compile(r"((?:^|\s)(?:-u|--user)[ =]+[^\s:]{1,256}:)\S+"), r"\1<hidden>"),
         (re.compile(r"(://)[^/?#\s\"']+@"), r"\1<hidden>@"),
-        (re.compile(r"(?<=[\w/.-])\?[^\s\"'<>)]{4,}"), "?<hidden>"),
+        (re.compile(r"(proxy[\"']?\s?[=:]\s?[\"']?)[^/?#\s\"'@]{1,256}@", re.IGNORECASE), r"\1<hidden>@"),
+        (re.compile(r"\b(?:eyJ|gh[a-z]_|github_pat_|glpat-)[\w.-]{16,}"), "<hidden>"),
+        (re.compile(r"(-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----)[^-]+"), r"\1<hidden>"),
+        (re.compile(r"(?<=[\w/.-])\?(?!:)[^\s\"'<>)]{4,}"), "?<hidden>"),
     )
 
 

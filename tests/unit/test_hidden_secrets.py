@@ -45,6 +45,15 @@ from agent.errors import hide
         "authorization: apikey hunter2",
         "token: 123-hunter2",
         "/v2/blob?sig=hunter2",
+        "auth:\n  password: hunter2",
+        "password:\n  hunter2",
+        "curl -u me:hunter2 --user me:hunter2 r.test",
+        "REGISTRY_PASS=hunter2 passwords=hunter2",
+        "secrets: hunter2",
+        "sig=hunter2 HTTP_PROXY=me:hunter2@proxy.test:3128",
+        ".dockerconfigjson: hunter2",
+        "-----BEGIN EC PRIVATE KEY-----\nhunter2\n-----END EC PRIVATE KEY-----",
+        "eyJhunter2hunter2.eyJhunter2.hunter2 ghp_hunter2hunter2hunter2",
     ],
 )
 def test_a_credential_is_hidden_in_whatever_form_it_is_written(line: str) -> None:
@@ -58,6 +67,8 @@ def test_a_credential_is_hidden_in_whatever_form_it_is_written(line: str) -> Non
     "text",
     [
         "registries.credentials names no file; basic authentication failed: bearer token refused",
+        "TOKEN=\nX=1\noauth token: EOF",
+        "hosts: https?://.* repository:tag@sha256:0123",
         "[remote.auth]\nenable_kubelet_credential_providers = true",
         'token_file = "/x"\nauthor: me\nkeyed = 1\nsigned: yes\nPWD=/root\nBasic GET? Is it bearer?',
         "it may require authorization: server message: insufficient_scope: authorization failed",
@@ -72,7 +83,7 @@ def test_what_is_no_secret_is_shown(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *[
+        *(
             "a.",
             "http://",
             "password=",
@@ -82,12 +93,15 @@ def test_what_is_no_secret_is_shown(text: str) -> None:
             "cookie: [",
             "(http://a",
             "auth: a a",
-        ],
+        ),
         '\\"auth\\":\\"',
         "x?a",
         "basic ",
         'cookie: ="',
         "token:  ",
+        "token: ab aaaaaaaaa",
+        "-u a",
+        "proxy:a",
     ],
 )
 def test_to_hide_costs_no_more_than_a_texts_length(text: str) -> None:
